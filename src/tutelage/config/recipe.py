@@ -1,0 +1,145 @@
+"""What a run is: a `Recipe`, a list of stages read from one TOML file.
+
+Tables whose kinds are open (environments, rewards, algorithms, sources) stay raw here: the room that owns them turns
+them into parts with `config.build`, so that this room imports nothing heavy and a new kind is one file and one line.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import Field, PositiveInt
+
+from tutelage.config.part import Part, Table, nearest, validate
+from tutelage.config.settings import Checkpoints, Optimizer, Sampling
+from tutelage.errors import ConfigError
+from tutelage.types import Split
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+
+class EvaluateStage(Part):
+    """Asks the current model the environment's questions and reports scores with intervals."""
+
+    type: Literal["evaluate"]
+    name: Name
+    environment: str
+    split: Split = "test"
+    questions: PositiveInt | None = None  # None: all
+    samples: PositiveInt = 1  # per question
+    sampling: Sampling = Sampling(temperature=0.0)
+    rewards: tuple[Table, ...] = ({"type": "task"},)
+
+
+class SftStage(Part):
+    """Supervised fine-tuning: imitate what a source of conversations shows."""
+
+    type: Literal["sft"]
+    name: Name
+    source: Table
+    loss_on: Literal["assistant", "last-assistant", "all"] = "assistant"
+    epochs: PositiveInt = 1
+    steps: PositiveInt | None = None  # None: as many as the epochs give
+    sequences_per_step: PositiveInt = 16
+    tokens_per_microbatch: PositiveInt = 4096
+    optimizer: Optimizer = Optimizer(lr=1e-5)
+    checkpoints: Checkpoints = Checkpoints()
+
+
+class RlStage(Part):
+    """Reinforcement learning: sample groups, reward them, credit their tokens, update."""
+
+    type: Literal["rl"]
+    name: Name
+    environment: str
+    split: Split = "train"
+    algorithm: Table = {"type": "grpo"}
+    rewards: tuple[Table, ...] = ({"type": "task"},)
+    steps: PositiveInt = 100
+    prompts_per_step: PositiveInt = 8
+    completions_per_prompt: PositiveInt = 8
+    epochs: PositiveInt = 1  # passes over the samples of a step
+    updates_per_epoch: PositiveInt = 1  # 1: on-policy
+    tokens_per_microbatch: PositiveInt = 4096
+    sampling: Sampling = Sampling()
+    optimizer: Optimizer = Optimizer()
+    checkpoints: Checkpoints = Checkpoints()
+    reward_timeout: Annotated[float, Field(gt=0.0)] = 10.0  # seconds for one sample
+    max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of a step's samples; above it the run stops
+
+
+Stage = Annotated[EvaluateStage | SftStage | RlStage, Field(discriminator="type")]
+
+
+class Recipe(Part):
+    """One life of a model, as declared."""
+
+    name: Name
+    model: str
+    seed: int = 0
+    compute: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the machine has it in hardware
+    engine: Literal["auto", "native", "transformers"] = "auto"  # auto: native for the families it knows
+    environments: dict[str, Table] = {}
+    track: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
+    stage: tuple[Stage, ...]
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and applies `--set` overrides. Raises ConfigError that names the file and the key."""
+    try:
+        table: Table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe; `tutelage recipes` lists the ones that ship") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for override in overrides:
+        _apply(table, override)
+    recipe = validate(Recipe, table, "")
+    _check_names(recipe)
+    return recipe
+
+
+def _check_names(recipe: Recipe) -> None:
+    if not recipe.stage:
+        raise ConfigError("stage: a recipe needs at least one [[stage]]")
+    names = [stage.name for stage in recipe.stage]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ConfigError(f"stage[{i}].name: '{name}' is already the name of another stage")
+    for i, stage in enumerate(recipe.stage):
+        if not isinstance(stage, SftStage) and stage.environment not in recipe.environments:
+            hint = nearest(stage.environment, list(recipe.environments))
+            raise ConfigError(f"stage[{i}].environment: no [environments.{stage.environment}]: {hint}")
+
+
+def _apply(table: Table, override: str) -> None:
+    """Sets one `path.to.key=value`; a path begins with a stage's name or a top-level key. Values are TOML, or text."""
+    path, sign, text = override.partition("=")
+    if not sign:
+        raise ConfigError(f"--set {override}: write it as stage.key=value")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    first, *rest = path.strip().split(".")
+    stages = {stage.get("name"): stage for stage in cast(list[Table], table.get("stage", []))}
+    if first in stages:
+        if not rest:
+            raise ConfigError(f"--set {override}: name a key of stage '{first}', as {first}.key=value")
+        target, keys = stages[first], rest
+    elif first in Recipe.model_fields:
+        target, keys = table, [first, *rest]
+    else:
+        hint = nearest(first, [*map(str, stages), *Recipe.model_fields])
+        raise ConfigError(f"--set {override}: no stage or top-level key '{first}': {hint}")
+    for key in keys[:-1]:
+        inner: Any = target.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {override}: '{key}' is not a table")
+        target = cast(Table, inner)
+    target[keys[-1]] = value

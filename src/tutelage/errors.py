@@ -1,0 +1,42 @@
+"""What can go wrong, each with its remedy. Every error also inherits the built-in class a caller would expect."""
+
+from __future__ import annotations
+
+
+class TutelageError(Exception):
+    """The root of every refusal. The command line prints its message without a traceback and exits with 2."""
+
+
+class ConfigError(TutelageError, ValueError):
+    """A recipe, a `--set` or an option is wrong. The message names the file and the key, and the remedy."""
+
+
+class DataError(TutelageError, ValueError):
+    """A data set is unusable. The message names the file and the line, and the remedy."""
+
+
+class ModelError(TutelageError, ValueError):
+    """A model cannot be found, fetched, loaded or saved."""
+
+
+class MissingExtraError(TutelageError, ImportError):
+    """An optional dependency is not installed. The message names the extra to install."""
+
+    def __init__(self, package: str, extra: str, why: str) -> None:
+        super().__init__(f"{why} needs the package '{package}': install it with  pip install 'tutelage[{extra}]'")
+        self.package, self.extra, self.why = package, extra, why
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        return type(self), (self.package, self.extra, self.why)
+
+
+class RunFolderError(TutelageError, OSError):
+    """A run folder is in use, damaged, full, or belongs to another recipe."""
+
+
+class NonFiniteError(TutelageError, ArithmeticError):
+    """A loss or a gradient is not finite. The step was not applied and the batch was kept."""
+
+
+class FailedSamplesError(TutelageError, RuntimeError):
+    """Too large a share of the samples could not be rewarded, so the step would learn from noise."""

@@ -1,0 +1,107 @@
+"""The types that flow through the house. Nothing here imports torch: reward workers load this module too.
+
+Shape suffixes, everywhere: P prompts, G completions per prompt, B sequences, T time, V vocabulary, D width,
+N packed positions of a batch, A the *actions* among them (the tokens that the policy itself wrote and learns from).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Role = Literal["system", "user", "assistant", "tool"]
+Split = Literal["train", "test"]
+FinishReason = Literal["stop", "length"]
+Unit = Literal["tokens", "sequences"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the policy is asked. Exactly one of `messages` (a conversation) and `text` (a plain beginning) is set."""
+
+    id: str
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+    answer: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        if bool(self.messages) == (self.text is not None):
+            raise ValueError(f"prompt {self.id!r}: give either messages or text")
+
+
+@dataclass(slots=True)
+class Sample:
+    """One completion of a prompt, from the sampler to the loss. Token ids are carried; text is never re-encoded.
+
+    `logprobs[i]` is the sampler's log-probability of `tokens[i]` under the distribution it sampled from.
+    `reward` is None until scored, and stays None where scoring failed: `failure` then says why.
+    """
+
+    prompt_id: str
+    index: int
+    tokens: list[int]
+    logprobs: list[float]
+    text: str
+    finish: FinishReason
+    version: int
+    rewards: dict[str, float] = field(default_factory=dict[str, float])
+    reward: float | None = None
+    failure: str | None = None
+
+
+@dataclass(slots=True)
+class Group:
+    """The G samples of one prompt, with the prompt's tokens as the sampler saw them."""
+
+    prompt: Prompt
+    prompt_tokens: tuple[int, ...]
+    samples: list[Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """What a loss sees: the policy's own tokens of a packed batch, flat, without prompts or padding.
+
+    | Field | Shape | Meaning |
+    |---|---|---|
+    | logprobs_A | [A] | log-probability under the policy being trained; carries the gradient |
+    | entropy_A | [A] | entropy of the policy's next-token distribution at that place |
+    | advantages_A | [A] | credit of the token; 1 for imitation |
+    | behaviour_A | [A] | log-probability under the policy that sampled; detached |
+    | reference_A | [A] or None | log-probability under the frozen anchor, where the algorithm asked for it |
+    | sequence_A | [A] int64 | which sequence the token belongs to, 0 .. sequences - 1 |
+    | sequences | int | sequences in this (micro-)batch, those without any action included |
+    """
+
+    logprobs_A: Tensor
+    entropy_A: Tensor
+    advantages_A: Tensor
+    behaviour_A: Tensor
+    reference_A: Tensor | None
+    sequence_A: Tensor
+    sequences: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss as a sum with its unit: only the update divides, once, by the global count of that unit.
+
+    `metrics` are detached sums over the batch's actions; the update divides them by the global count of tokens.
+    """
+
+    total: Tensor
+    unit: Unit
+    metrics: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
