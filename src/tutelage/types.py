@@ -72,6 +72,46 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of packed positions that attends to itself, causally, and to the whole of its context."""
+
+    start: int
+    length: int
+    context_start: int = 0
+    context_length: int = 0  # 0: it stands alone
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences packed end to end without padding. The prompt that a group shares stands in it once.
+
+    | Field | Shape | Meaning |
+    |---|---|---|
+    | tokens_N | [N] int64 | token ids |
+    | positions_N | [N] int64 | position of each token in its own sequence, as if it stood alone |
+    | spans | - | the stretches of N, in order, each with the context it attends to |
+    | action_A | [A] int64 | places in N of the tokens to learn from |
+    | source_A | [A] int64 | place in N whose hidden state predicts that token |
+    | sequence_A | [A] int64 | sequence of each action, 0 .. sequences - 1 |
+    | rows | - | which of the packed rows each sequence is |
+    | fields | name: [A] | what else is known of each action: advantages, sampler log-probabilities, ... |
+    """
+
+    tokens_N: Tensor
+    positions_N: Tensor
+    spans: tuple[Span, ...]
+    action_A: Tensor
+    source_A: Tensor
+    sequence_A: Tensor
+    rows: tuple[int, ...]
+    fields: dict[str, Tensor]
+
+    @property
+    def sequences(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
 class Actions:
     """What a loss sees: the policy's own tokens of a packed batch, flat, without prompts or padding.
 

@@ -1,0 +1,117 @@
+"""Packing: rows of tokens into flat batches under a token budget, without padding and without repeated prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tutelage.errors import DataError
+from tutelage.types import Batch, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sequence to learn from.
+
+    Rows of the same `group` share their `context` (the prompt), which no action may lie in. `acted[i]` says whether the
+    model wrote `tokens[i]` (None: all of them). `fields[name]` has one number for each action, or one for all of them.
+    """
+
+    context: tuple[int, ...]
+    tokens: tuple[int, ...]
+    group: int
+    acted: tuple[bool, ...] | None = None
+    fields: Mapping[str, float | Sequence[float]] = field(default_factory=dict[str, "float | Sequence[float]"])
+
+    @property
+    def actions(self) -> list[int]:
+        """Which of `tokens` are actions. The first token of a row without context has no predictor and is none."""
+        first = 0 if self.context else 1
+        return [i for i in range(first, len(self.tokens)) if self.acted is None or self.acted[i]]
+
+
+def pack(rows: Sequence[Row], tokens_per_microbatch: int) -> list[Batch]:
+    """Cuts rows, in their order, into batches of at most `tokens_per_microbatch` positions.
+
+    Raises:
+        DataError: a single row does not fit; the message names the budget that would do.
+    """
+    batches: list[Batch] = []
+    open_rows: list[int] = []
+    used = 0
+    groups: set[int] = set()
+    for index, row in enumerate(rows):
+        alone = len(row.context) + len(row.tokens)
+        if alone > tokens_per_microbatch:
+            raise DataError(
+                f"a sequence of {alone} tokens does not fit into tokens_per_microbatch = {tokens_per_microbatch}; "
+                f"set it to {alone} or more, or shorten the sequences (max_new_tokens, the prompts)"
+            )
+        more = len(row.tokens) if row.group in groups else alone
+        if open_rows and used + more > tokens_per_microbatch:
+            batches.append(_assemble(rows, open_rows))
+            open_rows, used, groups, more = [], 0, set(), alone
+        open_rows.append(index)
+        used += more
+        groups.add(row.group)
+    if open_rows:
+        batches.append(_assemble(rows, open_rows))
+    return batches
+
+
+def _assemble(rows: Sequence[Row], chosen: Sequence[int]) -> Batch:
+    """One packed batch out of the chosen rows."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    spans: list[Span] = []
+    contexts: dict[int, Span] = {}
+    action: list[int] = []
+    source: list[int] = []
+    sequence: list[int] = []
+    names = rows[chosen[0]].fields.keys()
+    fields: dict[str, list[float]] = {name: [] for name in names}
+
+    def append(stretch: Sequence[int], context: Span | None) -> Span:
+        before = context.length if context else 0
+        span = Span(len(tokens), len(stretch), context.start if context else 0, before)
+        tokens.extend(stretch)
+        positions.extend(range(before, before + len(stretch)))
+        spans.append(span)
+        return span
+
+    for number, index in enumerate(chosen):
+        row = rows[index]
+        context = None
+        if row.context:
+            if row.group not in contexts:
+                contexts[row.group] = append(row.context, None)
+            context = contexts[row.group]
+        actions = row.actions
+        if row.tokens:
+            span = append(row.tokens, context)
+            action.extend(span.start + i for i in actions)
+            last_of_context = context.start + context.length - 1 if context else -1
+            source.extend(span.start + i - 1 if i else last_of_context for i in actions)
+        sequence.extend([number] * len(actions))
+        assert row.fields.keys() == names, "every row of a batch carries the same fields"
+        for name, values in row.fields.items():
+            column = [float(values)] * len(actions) if isinstance(values, (int, float)) else list(values)
+            assert len(column) == len(actions), f"field '{name}' of row {index}: one value for each action"
+            fields[name].extend(column)
+
+    def integers(values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64)
+
+    return Batch(
+        tokens_N=integers(tokens),
+        positions_N=integers(positions),
+        spans=tuple(spans),
+        action_A=integers(action),
+        source_A=integers(source),
+        sequence_A=integers(sequence),
+        rows=tuple(chosen),
+        fields={name: torch.tensor(values, dtype=torch.float32) for name, values in fields.items()},
+    )

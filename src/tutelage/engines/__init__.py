@@ -1,0 +1,20 @@
+"""Whatever samples."""
+
+from tutelage.engines.base import Completion, Engine, Request, Watch
+from tutelage.engines.build import build_engine
+from tutelage.engines.lean import FAMILIES
+from tutelage.engines.native import NativeEngine
+from tutelage.engines.scripted import ScriptedEngine
+from tutelage.engines.transformers import TransformersEngine
+
+__all__ = [
+    "FAMILIES",
+    "Completion",
+    "Engine",
+    "NativeEngine",
+    "Request",
+    "ScriptedEngine",
+    "TransformersEngine",
+    "Watch",
+    "build_engine",
+]

@@ -1,0 +1,51 @@
+"""What an engine is: whatever samples. One Protocol, held by one conformance suite (tests/engines)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tutelage.config import Sampling
+from tutelage.types import FinishReason
+
+Watch = Callable[[int, int], None]  # finished sequences, generated tokens so far
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`count` completions wanted of one prompt. Completion i draws its noise from (seed, i), and from nothing else."""
+
+    tokens: tuple[int, ...]
+    count: int
+    seed: int
+
+
+@dataclass(slots=True)
+class Completion:
+    """What an engine returns. The end token, where one was written, is the last of `tokens`.
+
+    `logprobs` are of the distribution actually sampled from (temperature, top-k, top-p, min-p applied). Greedy decoding
+    samples from no distribution: there they are the model's own, at temperature 1.
+    """
+
+    tokens: list[int] = field(default_factory=list[int])
+    logprobs: list[float] = field(default_factory=list[float])
+    finish: FinishReason = "length"
+    version: int = 0
+
+
+class Engine(Protocol):
+    """Whatever samples."""
+
+    name: str
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, watch: Watch | None = None
+    ) -> list[list[Completion]]:
+        """The completions of each request, in order.
+
+        Raises:
+            ModelError: a prompt and its completion would not fit into the model's context.
+        """
+        ...

@@ -1,0 +1,37 @@
+"""An engine that answers from a script: what tests of everything downstream sample from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tutelage.config import Sampling
+from tutelage.engines.base import Completion, Request, Watch
+
+Script = Callable[[Request, int], Completion]
+
+
+class ScriptedEngine:
+    """Completion i of a request is `script(request, i)`, cut to `max_new_tokens`."""
+
+    name = "scripted"
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, watch: Watch | None = None
+    ) -> list[list[Completion]]:
+        groups: list[list[Completion]] = []
+        for request in requests:
+            group = [self.script(request, i) for i in range(request.count)]
+            groups.append([_cut(completion, sampling.max_new_tokens) for completion in group])
+            if watch:
+                finished = [completion for done in groups for completion in done]
+                watch(len(finished), sum(len(completion.tokens) for completion in finished))
+        return groups
+
+
+def _cut(completion: Completion, limit: int) -> Completion:
+    if len(completion.tokens) <= limit:
+        return completion
+    return Completion(completion.tokens[:limit], completion.logprobs[:limit], "length", completion.version)

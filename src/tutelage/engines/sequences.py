@@ -1,0 +1,92 @@
+"""The sequences that are being written: their noise, their tokens, and when they are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tutelage.config import Sampling
+from tutelage.engines.base import Completion, Request
+from tutelage.errors import ModelError
+from tutelage.functional.logprobs import gather_logprobs, sample, transform_logits
+from tutelage.models.loading import context_length
+from tutelage.seeds import derive_seed
+
+
+class Stopper:
+    """Knows when a sequence is finished: an end token, or a stop string, which may cross token borders."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, end_tokens: frozenset[int], stop: Sequence[str]) -> None:
+        self.tokenizer = tokenizer
+        self.end_tokens = end_tokens
+        self.stop = tuple(stop)
+        self.longest = max(map(len, stop), default=0)
+
+    def stops(self, tokens: list[int]) -> bool:
+        if tokens[-1] in self.end_tokens:
+            return True
+        if not self.stop:
+            return False
+        # A token is at least one byte and a character at most four: so many tokens hold the longest stop string.
+        tail = self.tokenizer.decode(tokens[-4 * self.longest - 4 :], skip_special_tokens=False)
+        return any(word in tail for word in self.stop)
+
+
+class Writing:
+    """One sequence being written."""
+
+    __slots__ = ("completion", "index", "limit", "noise", "request")
+
+    def __init__(self, request: int, index: int, seed: int, limit: int, version: int) -> None:
+        self.request, self.index, self.limit = request, index, limit
+        self.completion = Completion(version=version)
+        self.noise = np.random.Generator(np.random.Philox(key=derive_seed(seed, index))).random(limit)
+
+    def append(self, token: int, logprob: float, stopper: Stopper) -> bool:
+        """Takes one token; says whether the sequence is finished."""
+        completion = self.completion
+        completion.tokens.append(token)
+        completion.logprobs.append(logprob)
+        if stopper.stops(completion.tokens):
+            completion.finish = "stop"
+            return True
+        return len(completion.tokens) == self.limit
+
+
+def draw(logits_BV: Tensor, writing: Sequence[Writing], sampling: Sampling) -> tuple[list[int], list[float]]:
+    """The next token of each sequence with its log-probability."""
+    logits_BV = logits_BV.float()
+    if sampling.greedy:
+        tokens_B = logits_BV.argmax(-1)
+        return tokens_B.tolist(), gather_logprobs(logits_BV, tokens_B).tolist()
+    logits_BV = transform_logits(
+        logits_BV, sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p
+    )
+    uniform_B = torch.tensor([w.noise[len(w.completion.tokens)] for w in writing], device=logits_BV.device)
+    tokens_B, logprobs_B = sample(logits_BV, uniform_B)
+    return tokens_B.tolist(), logprobs_B.tolist()
+
+
+def end_tokens(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every token that ends an answer: the tokenizer's own and those of the model's generation config."""
+    found: set[int] = set()
+    for ids in (tokenizer.eos_token_id, getattr(module.generation_config, "eos_token_id", None)):
+        found |= {ids} if isinstance(ids, int) else set(ids or ())
+    return frozenset(found)
+
+
+def check_fits(requests: Sequence[Request], sampling: Sampling, module: PreTrainedModel) -> None:
+    """Refuses a request that would run over the model's context."""
+    context = context_length(module.config)
+    for number, request in enumerate(requests):
+        if not request.tokens:
+            raise ModelError(f"request {number}: an empty prompt has nothing to continue")
+        if len(request.tokens) + sampling.max_new_tokens > context:
+            raise ModelError(
+                f"request {number}: a prompt of {len(request.tokens)} tokens and max_new_tokens = "
+                f"{sampling.max_new_tokens} do not fit into the model's context of {context}; shorten either"
+            )

@@ -1,0 +1,178 @@
+"""`Policy`: the model being trained. Its weights in the compute type, their fp32 masters, and the packed forward."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tutelage.config import Sampling
+from tutelage.errors import ModelError
+from tutelage.functional.logprobs import chunked_logprobs, transform_logits
+from tutelage.models.attention import PACKED, layout_of
+from tutelage.models.loading import load_module, load_tokenizer, save
+from tutelage.types import Batch, Span
+
+
+class Policy:
+    """A causal language model with fp32 master weights.
+
+    In fp32 the masters *are* the module's parameters. In bf16 the module holds rounded copies: the forward, the backward
+    and the sampler use those, the update works on the masters and `publish` rounds them again. The sampler reads the
+    module's own tensors, so there is no copy of the weights that could be stale; `version` counts the updates.
+    """
+
+    def __init__(self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, compute: torch.dtype) -> None:
+        """Takes over `module`, which must be loaded in fp32, and turns it into the compute type."""
+        self.module = module.eval()  # no dropout: the policy that is scored is the policy that sampled
+        self.tokenizer = tokenizer
+        self.compute = compute
+        self.version = 0
+        module.set_attn_implementation(PACKED)
+        self.masters: dict[str, Tensor] = dict(module.named_parameters())
+        if compute != torch.float32:
+            self.masters = {name: nn.Parameter(weight.detach().clone()) for name, weight in self.masters.items()}
+            module.to(compute)
+        _refuse_unfaithful(self)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    def score(
+        self, batch: Batch, sampling: Sampling | None = None, entropy_grad: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy of every action of a packed batch, under the transform that sampled it.
+
+        Returns:
+            logprobs_A, entropy_A: fp32. The [N, V] logits never exist at once.
+        """
+        hidden_ND = self._hidden(batch)
+        source_A, action_A = batch.source_A.to(self.device), batch.action_A.to(self.device)
+        transform = None if sampling is None else partial(_transform, sampling)
+        return chunked_logprobs(
+            hidden_ND[source_A],
+            self._project,
+            batch.tokens_N.to(self.device)[action_A],
+            transform=transform,
+            entropy_grad=entropy_grad,
+        )
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        """The last hidden states, [N, D], each span seeing only its context and itself."""
+        return self.module.base_model(
+            input_ids=batch.tokens_N.to(self.device)[None],
+            position_ids=batch.positions_N.to(self.device)[None],
+            use_cache=False,
+            layout=layout_of(batch, self.device),
+        ).last_hidden_state[0]
+
+    def _project(self, hidden_RD: Tensor) -> Tensor:
+        logits_RV = self.module.lm_head(hidden_RD).float()
+        cap = getattr(self.module.config, "final_logit_softcapping", None)
+        return logits_RV if cap is None else torch.tanh(logits_RV / cap) * cap
+
+    def collect_gradients(self) -> None:
+        """Adds the gradients of one micro-batch to the masters', in fp32, and clears the compute weights' own."""
+        for name, weight in self._compute_weights():
+            if weight.grad is None:
+                continue
+            master = self.masters[name]
+            gradient = weight.grad.float()
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            weight.grad = None
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Hands the updated masters to the forward and to the sampler: a new version."""
+        for name, weight in self._compute_weights():
+            weight.copy_(self.masters[name])
+        self.version += 1
+
+    def _compute_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The module's parameters, where they are not the masters themselves."""
+        return iter(()) if self.compute == torch.float32 else self.module.named_parameters()
+
+    def frozen_copy(self) -> Policy:
+        """A reference: the same weights in the compute type, apart, without masters or gradients."""
+        twin = copy.copy(self)
+        twin.module = copy.deepcopy(self.module).requires_grad_(False)
+        twin.masters = {}
+        return twin
+
+    def save(self, folder: Path) -> None:
+        """Writes the masters as a folder that plain transformers opens."""
+        module = copy.copy(self.module)
+        save(module, self.tokenizer, folder, self.masters)
+
+
+def load_policy(folder: Path, compute: torch.dtype, device: torch.device) -> Policy:
+    """Loads a policy from a transformers folder, offline. Raises ModelError with the remedy."""
+    module = load_module(folder, torch.float32, PACKED)
+    return Policy(module.to(device), load_tokenizer(folder), compute)
+
+
+def pick_compute(wish: str, device: torch.device) -> torch.dtype:
+    """The compute type of a recipe. `auto`: bf16 where the processor multiplies it in hardware, else fp32."""
+    if wish == "fp32":
+        return torch.float32
+    if wish == "bf16":
+        return torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def _transform(sampling: Sampling, logits_RV: Tensor, targets_R: Tensor) -> Tensor:
+    return transform_logits(
+        logits_RV,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        keep_R=targets_R,
+    )
+
+
+@torch.no_grad()
+def _refuse_unfaithful(policy: Policy) -> None:
+    """Compares the packed forward of two short sequences that share a prompt with transformers' own, one by one.
+
+    An architecture whose attention sees more than its spans would otherwise train on the wrong probabilities in silence.
+    """
+    module, vocabulary = policy.module, policy.module.config.vocab_size
+    ids = [(7 * i + 3) % vocabulary for i in range(9)]
+    prompt, tails = ids[:4], (ids[4:7], ids[7:])
+    batch = Batch(
+        tokens_N=torch.tensor(ids),
+        positions_N=torch.tensor([0, 1, 2, 3, 4, 5, 6, 4, 5]),
+        spans=(Span(0, 4), Span(4, 3, 0, 4), Span(7, 2, 0, 4)),
+        action_A=torch.tensor([]),
+        source_A=torch.tensor([]),
+        sequence_A=torch.tensor([]),
+        rows=(0, 1),
+        fields={},
+    )
+    try:
+        packed_ND = policy._hidden(batch).float()
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        raise ModelError(f"{type(module).__name__} does not take the packed forward: {error}") from error
+    module.set_attn_implementation("eager")
+    alone = [
+        module.base_model(input_ids=torch.tensor([prompt + tail], device=policy.device), use_cache=False)
+        for tail in tails
+    ]
+    module.set_attn_implementation(PACKED)
+    first, second = (output.last_hidden_state[0].float() for output in alone)
+    gap = (packed_ND - torch.cat([first, second[len(prompt) :]])).abs().max() / first.abs().max()
+    tolerance = 1e-3 if policy.compute == torch.float32 else 0.1
+    if not gap < tolerance:
+        raise ModelError(
+            f"{type(module).__name__}: the packed forward differs from transformers' own by {gap:.2g} of the largest "
+            "hidden state; this architecture is not supported"
+        )
