@@ -1,0 +1,113 @@
+"""An evaluation in four numbers, and the change between two of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tutelage.errors import FailedSamplesError
+from tutelage.evaluation.intervals import Floats, bootstrap_mean, paired_share_difference, wilson
+from tutelage.evaluation.paired import mcnemar, sign_flip
+
+Scores = Mapping[str, Sequence[float | None]]
+"""The scores of every question's samples; None where scoring failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The mean score over questions with its 95 % interval.
+
+    | Field | Meaning |
+    |---|---|
+    | mean | mean over questions of the mean over their scored samples |
+    | low, high | 95 % interval: Wilson for right or wrong, else a bootstrap; None for a single question |
+    | n | questions with at least one scored sample |
+    | failed | samples that could not be scored; they are left out, not counted as wrong |
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The change of the mean score on the questions that both evaluations have, with its 95 % interval."""
+
+    difference: float
+    low: float | None
+    high: float | None
+    p_value: float
+    n: int
+    test: str
+
+
+def valid(given: Sequence[float | None]) -> list[float]:
+    """The scores of the samples that were scored."""
+    values = [float(value) for value in given if value is not None]
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"a score is not finite: {values}; a score that failed is None")
+    return values
+
+
+def is_binary(scores: Scores) -> bool:
+    """Whether every score says right (1) or wrong (0)."""
+    return all(value in (0.0, 1.0) for given in scores.values() for value in valid(given))
+
+
+def summarise(scores: Scores, seed: int = 0) -> Summary:
+    """The mean score with its 95 % interval.
+
+    Raises:
+        FailedSamplesError: not one sample was scored.
+    """
+    means = _means(scores)
+    failed = sum(value is None for given in scores.values() for value in given)
+    if not means:
+        raise FailedSamplesError(f"none of the evaluation's {failed} samples could be scored")
+    values = np.array(list(means.values()))
+    mean, n = float(values.mean()), len(values)
+    if _decided(values):
+        return Summary(mean, *wilson(int(values.sum()), n), n, failed)
+    return Summary(mean, *_bootstrap(values, seed), n, failed)
+
+
+def compare(before: Scores, after: Scores, seed: int = 0) -> Comparison:
+    """The change from `before` to `after`, paired by question.
+
+    Where every question is right or wrong: McNemar's exact test. Anything else: a permutation test of the
+    questions' means, with a bootstrap interval. Questions that were not scored in both are left out.
+    """
+    means, later = _means(before), _means(after)
+    shared = [question for question in means if question in later]
+    if not shared:
+        raise ValueError("the two evaluations have no scored question in common")
+    first = np.array([means[question] for question in shared])
+    second = np.array([later[question] for question in shared])
+    change, n = second - first, len(shared)
+    mean = float(change.mean())
+    if _decided(first) and _decided(second):
+        gained, lost = int((change > 0).sum()), int((change < 0).sum())
+        low, high = paired_share_difference(gained, lost, n)
+        return Comparison(mean, low, high, mcnemar(gained, lost), n, "McNemar")
+    low, high = _bootstrap(change, seed)
+    return Comparison(mean, low, high, sign_flip(change, seed=seed), n, "paired permutation test")
+
+
+def _means(scores: Scores) -> dict[str, float]:
+    values = {question: valid(given) for question, given in scores.items()}
+    return {question: sum(given) / len(given) for question, given in values.items() if given}
+
+
+def _decided(means: Floats) -> bool:
+    """Whether every question is simply right or wrong: then a share is counted, whatever was sampled."""
+    return bool(np.isin(means, (0.0, 1.0)).all())
+
+
+def _bootstrap(values: Floats, seed: int) -> tuple[float | None, float | None]:
+    return bootstrap_mean(values, seed=seed) if len(values) > 1 else (None, None)

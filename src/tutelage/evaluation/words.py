@@ -1,0 +1,55 @@
+"""Evaluations as people say them: "48 % (41–55)", "+42 points (35–49), p < 0.001, McNemar"."""
+
+from __future__ import annotations
+
+from tutelage.evaluation.summary import Comparison, Scores, Summary, is_binary
+
+
+def score_name(scores: Scores) -> str:
+    """What the mean of these scores is called: a share of right answers is an accuracy."""
+    return "accuracy" if is_binary(scores) else "mean score"
+
+
+def summary_in_words(summary: Summary) -> str:
+    """The mean with its 95 % interval, in per cent where it is a share.
+
+    >>> summary_in_words(Summary(0.48, 0.412, 0.549, 200, 0))
+    '48 % (41–55)'
+    """
+    low, high = summary.low, summary.high
+    if low is None or high is None:
+        return f"{summary.mean:.3g} (one question: no interval)"
+    if low >= 0 and high <= 1:
+        return f"{100 * summary.mean:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+    return f"{signed(summary.mean, 3)} ({span(low, high, 3)})"
+
+
+def comparison_in_words(comparison: Comparison, share: bool = True) -> str:
+    """The change with its 95 % interval and its test; in points where the scores are shares.
+
+    >>> comparison_in_words(Comparison(0.42, 0.35, 0.49, 1e-9, 200, "McNemar"))
+    '+42 points (35–49), p < 0.001, McNemar'
+    """
+    scale, digits, unit = (100, 0, " points") if share else (1, 3, "")
+    plus = "+" if comparison.difference > 0 else ""
+    change = f"{plus}{signed(scale * comparison.difference, digits)}{unit}"
+    if comparison.low is not None and comparison.high is not None:
+        change += f" ({span(scale * comparison.low, scale * comparison.high, digits)})"
+    return f"{change}, {p_in_words(comparison.p_value)}, {comparison.test}"
+
+
+def p_in_words(p_value: float) -> str:
+    """A p-value as journals print it."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}" if p_value < 0.995 else "p = 1"
+
+
+def span(low: float, high: float, digits: int) -> str:
+    """`35–49`, but `−2 to 8` where a dash would be read as a sign."""
+    joint = "–" if low >= 0 else " to "
+    return f"{signed(low, digits)}{joint}{signed(high, digits)}"
+
+
+def signed(value: float, digits: int) -> str:
+    """A number with a real minus sign, and without a negative zero."""
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) != 0 else text.lstrip("-")
