@@ -1,0 +1,176 @@
+"""Metrics survive a kill and a full disk; trackers survive themselves."""
+
+import json
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import pytest
+
+from tutelage.errors import MissingExtraError, RunFolderError
+from tutelage.training import trackers
+from tutelage.training.metrics import MEANINGS, Metrics, meaning
+from tutelage.training.trackers import Trackers, check_trackers
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_line_is_in_the_file_at_once(tmp_path):
+    metrics = Metrics(tmp_path, "rl")
+    metrics.record(1, {"reward": 0.25, "entropy": 1.5})
+    (row,) = rows(tmp_path)
+    assert row["seconds"] >= 0
+    assert {**row, "seconds": 0} == {"stage": "rl", "step": 1, "seconds": 0, "reward": 0.25, "entropy": 1.5}
+
+
+def test_it_survives_kill_9(tmp_path):
+    code = """
+        import os, signal, sys
+        from pathlib import Path
+        from tutelage.training.metrics import Metrics
+        metrics = Metrics(Path(sys.argv[1]), "rl")
+        for step in range(1, 4):
+            metrics.record(step, {"reward": step})
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=False)
+    assert done.returncode == -9
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3]
+
+
+def test_resume_cuts_what_came_after_the_checkpoint(tmp_path):
+    metrics = Metrics(tmp_path, "rl")
+    metrics.record(1, {"reward": 0.1})
+    checkpoint = metrics.offset
+    metrics.record(2, {"reward": 0.2})
+    metrics.close()
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"stage": "rl", "st')  # the kill came in the middle of a line
+
+    again = Metrics(tmp_path, "rl")
+    again.truncate_to(checkpoint)
+    again.record(2, {"reward": 0.3})
+    assert [(row["step"], row["reward"]) for row in rows(tmp_path)] == [(1, 0.1), (2, 0.3)]
+
+
+def test_an_offset_behind_the_end_never_pads_the_file(tmp_path):
+    metrics = Metrics(tmp_path, "rl")
+    metrics.record(1, {"reward": 0.1})
+    metrics.truncate_to(10_000)  # the machine lost power, and the file its last lines
+    metrics.record(2, {"reward": 0.2})
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2]
+
+
+def test_time_goes_on_after_a_resume(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"stage": "a", "step": 1, "seconds": 500.0}\n{"stage": "a", "se')
+    metrics = Metrics(tmp_path, "rl")
+    metrics.truncate_to(44)
+    metrics.record(1, {})
+    assert 500 <= rows(tmp_path)[-1]["seconds"] < 510
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    Metrics(tmp_path, "rl").record(1, {"kl": float("nan"), "loss": float("inf")})
+    assert (rows(tmp_path)[0]["kl"], rows(tmp_path)[0]["loss"]) == (None, None)
+
+
+def test_a_full_disk_warns_once_and_training_goes_on(tmp_path):
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    metrics = Metrics(tmp_path, "rl")
+    with pytest.warns(RuntimeWarning, match="disk is full"):
+        metrics.record(1, {"reward": 0.1})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics.record(2, {"reward": 0.2})
+
+
+def test_half_a_line_is_taken_back(tmp_path):
+    metrics = Metrics(tmp_path, "rl")
+    metrics.record(1, {"reward": 0.1})
+    whole = metrics._file
+
+    class NearlyFull:
+        def write(self, line):
+            return whole.write(line[:7])
+
+        def __getattr__(self, name):
+            return getattr(whole, name)
+
+    metrics._file = NearlyFull()
+    with pytest.warns(RuntimeWarning, match="disk is full"):
+        metrics.record(2, {"reward": 0.2})
+    metrics._file = whole
+    metrics.record(3, {"reward": 0.3})
+    assert [row["step"] for row in rows(tmp_path)] == [1, 3]
+
+
+def test_another_fault_of_the_disk_is_an_error(tmp_path):
+    metrics = Metrics(tmp_path, "rl")
+    metrics._file.close()
+    metrics._file = (tmp_path / "metrics.jsonl").open("rb", buffering=0)
+    with pytest.raises((RunFolderError, OSError)):
+        metrics.record(1, {})
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        Metrics(tmp_path / "missing", "rl")
+
+
+def test_meanings_are_sentences():
+    for name in MEANINGS:
+        assert meaning(name).sentence.endswith(".")
+        assert meaning(name).title[0].isupper()
+    assert meaning("reward/format").title == "Reward: format"
+    assert meaning("my_number").title == "my_number"
+
+
+def test_an_absent_tracker_names_its_extra(monkeypatch):
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"tutelage\[wandb\]"):
+        check_trackers(["wandb"])
+    check_trackers([])
+
+
+def test_installed_trackers_pass():
+    check_trackers(["tensorboard"])
+
+
+def test_metrics_reach_tensorboard(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    forward = Trackers(["tensorboard"], tmp_path, "demo", {})
+    metrics = Metrics(tmp_path, "rl", forward)
+    metrics.record(1, {"reward": 0.25})
+    metrics.record(2, {"reward": 0.5})
+    forward.close()
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("rl/reward")] == [(1, 0.25), (2, 0.5)]
+
+
+class Broken:
+    """A tracker that fails where it is told to."""
+
+    def __init__(self, folder, run, recipe):
+        self.logged = 0
+        if run == "at-init":
+            raise RuntimeError("no service")
+
+    def log(self, stage, step, numbers):
+        raise RuntimeError("gone")
+
+    def close(self):
+        raise RuntimeError("cannot close")
+
+
+@pytest.mark.parametrize("run", ["at-init", "at-log"])
+def test_a_failing_tracker_is_dropped_with_one_warning(tmp_path, monkeypatch, run):
+    monkeypatch.setitem(trackers._KINDS, "wandb", Broken)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        forward = Trackers(["wandb"], tmp_path, run, {})
+        metrics = Metrics(tmp_path, "rl", forward)
+        for step in (1, 2, 3):
+            metrics.record(step, {"reward": 1.0})
+        forward.close()
+    assert len([w for w in caught if "wandb failed" in str(w.message)]) == 1
+    assert len(rows(tmp_path)) == 3
