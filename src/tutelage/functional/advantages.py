@@ -1,0 +1,53 @@
+"""Advantages of the samples of a group from their rewards. P prompts, G completions per prompt.
+
+Invalid samples (their reward failed) take no part in any baseline and get 0. A group with one valid sample,
+or with equal rewards, teaches nothing: exactly 0, never NaN. Advantages are in the unit of the rewards, or of
+their standard deviation where scaled.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor
+
+STD_EPS: Final = 1e-4  # as TRL; other libraries take 1e-6 or 1e-8
+
+
+def _centre(rewards_PG: Tensor, valid_PG: Tensor) -> tuple[Tensor, Tensor]:
+    """[P, G] rewards less their group's mean, 0 where invalid; [P, 1] valid samples of each group."""
+    assert rewards_PG.ndim == 2, rewards_PG.shape
+    assert valid_PG.shape == rewards_PG.shape, (valid_PG.shape, rewards_PG.shape)
+    assert valid_PG.dtype == torch.bool, valid_PG.dtype
+    rewards_PG = rewards_PG.to(torch.promote_types(rewards_PG.dtype, torch.float32))
+    # Measured from the group's least reward, equal rewards are exactly 0, and stay so in the mean.
+    least_P1 = rewards_PG.masked_fill(~valid_PG, math.inf).amin(1, keepdim=True)
+    above_PG = torch.where(valid_PG, rewards_PG - least_P1, 0.0)
+    count_P1 = valid_PG.sum(1, keepdim=True)
+    mean_P1 = above_PG.sum(1, keepdim=True) / count_P1.clamp(min=1)
+    return torch.where(valid_PG, above_PG - mean_P1, 0.0), count_P1
+
+
+def group_centred(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
+    """[P, G] reward less its group's mean. In expectation its gradient is (G - 1) / G of the exact one."""
+    return _centre(rewards_PG, valid_PG)[0]
+
+
+def group_scaled(rewards_PG: Tensor, valid_PG: Tensor, eps: float = STD_EPS) -> Tensor:
+    """[P, G] (reward - mean) / (sample standard deviation + eps) of its group."""
+    centred_PG, count_P1 = _centre(rewards_PG, valid_PG)
+    variance_P1 = centred_PG.square().sum(1, keepdim=True) / (count_P1 - 1).clamp(min=1)
+    return centred_PG / (variance_P1.sqrt() + eps)
+
+
+def leave_one_out(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
+    """[P, G] reward less the mean of the group's others, which is G / (G - 1) times the centred reward."""
+    centred_PG, count_P1 = _centre(rewards_PG, valid_PG)
+    return centred_PG * count_P1 / (count_P1 - 1).clamp(min=1)
+
+
+def batch_centred(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
+    """[P, G] reward less the mean over all valid samples of the batch, whatever their prompt."""
+    return group_centred(rewards_PG.reshape(1, -1), valid_PG.reshape(1, -1)).reshape(rewards_PG.shape)

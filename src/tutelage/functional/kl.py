@@ -1,0 +1,56 @@
+"""KL(policy || reference), in nats: estimated from sampled tokens, and exact.
+
+With x = log policy - log reference of a token that the policy sampled (Schulman, 2020, "Approximating KL
+divergence"):
+
+| Estimator | Value | Expectation of the value | Expectation of its gradient, as a loss term |
+|---|---|---|---|
+| k1 | x | KL | 0 |
+| k2 | x^2 / 2 | not KL | the gradient of KL at that token |
+| k3 | exp(-x) - 1 + x | KL | the gradient of KL(reference || policy) at that token |
+
+All three see one token at a time: as a loss term none carries what a token does to the KL of later tokens. In
+the reward any of them does.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tutelage.functional.logprobs import at_least_fp32
+from tutelage.functional.ratios import LOG_RATIO_LIMIT
+
+
+def _log_ratio(policy_A: Tensor, reference_A: Tensor) -> Tensor:
+    assert policy_A.shape == reference_A.shape, (policy_A.shape, reference_A.shape)
+    return policy_A - reference_A
+
+
+def k1(policy_A: Tensor, reference_A: Tensor) -> Tensor:
+    """[A] x: unbiased, of either sign, high variance."""
+    return _log_ratio(policy_A, reference_A)
+
+
+def k2(policy_A: Tensor, reference_A: Tensor) -> Tensor:
+    """[A] x^2 / 2: biased, never negative."""
+    return _log_ratio(policy_A, reference_A).square() / 2
+
+
+def k3(policy_A: Tensor, reference_A: Tensor) -> Tensor:
+    """[A] exp(-x) - 1 + x: unbiased, never negative, low variance; the KL of GRPO (2402.03300), equation 4.
+
+    x is held within +-20 so that a token the policy has all but abandoned gives a finite value and no
+    gradient.
+    """
+    log_ratio_A = _log_ratio(policy_A, reference_A).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+    return (-log_ratio_A).expm1() + log_ratio_A
+
+
+def exact(policy_RV: Tensor, reference_RV: Tensor) -> Tensor:
+    """[R] the sum over the vocabulary, from logits [R, V]; inf where only the reference has no mass."""
+    assert policy_RV.shape == reference_RV.shape, (policy_RV.shape, reference_RV.shape)
+    policy_RV = at_least_fp32(policy_RV).log_softmax(-1)
+    reference_RV = at_least_fp32(reference_RV).log_softmax(-1)
+    probs_RV = policy_RV.exp()
+    difference_RV = (policy_RV - reference_RV).masked_fill(probs_RV == 0, 0.0)  # 0 log 0 = 0
+    return (probs_RV * difference_RV).sum(-1)

@@ -1,0 +1,38 @@
+"""Importance ratios policy / behaviour, at the level of tokens and of sequences."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from torch import Tensor
+
+from tutelage.functional.reductions import sequence_means, sequence_sums
+
+# exp(20) = 4.9e8: far outside every clip range, and finite in every float type but fp16.
+LOG_RATIO_LIMIT: Final = 20.0
+
+
+def _ratio(log_ratio: Tensor) -> Tensor:
+    """exp, with the log-ratio held within +-20: beyond it the ratio is finite and without gradient."""
+    return log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
+
+
+def token_ratio(logprobs_A: Tensor, behaviour_A: Tensor) -> Tensor:
+    """[A] policy / behaviour of each token."""
+    assert logprobs_A.shape == behaviour_A.shape, (logprobs_A.shape, behaviour_A.shape)
+    return _ratio(logprobs_A - behaviour_A)
+
+
+def sequence_ratio(logprobs_A: Tensor, behaviour_A: Tensor, sequence_A: Tensor, sequences: int) -> Tensor:
+    """[B] (policy / behaviour)^(1 / length) of each sequence, the geometric mean of its tokens' ratios.
+
+    The s_i of GSPO (2507.18071), equation 7. A sequence without actions has ratio 1.
+    """
+    assert logprobs_A.shape == behaviour_A.shape, (logprobs_A.shape, behaviour_A.shape)
+    return _ratio(sequence_means(logprobs_A - behaviour_A, sequence_A, sequences))
+
+
+def whole_ratio(logprobs_A: Tensor, behaviour_A: Tensor, sequence_A: Tensor, sequences: int) -> Tensor:
+    """[B] policy / behaviour of each sequence as one action: the product of its tokens' ratios."""
+    assert logprobs_A.shape == behaviour_A.shape, (logprobs_A.shape, behaviour_A.shape)
+    return _ratio(sequence_sums(logprobs_A - behaviour_A, sequence_A, sequences))
