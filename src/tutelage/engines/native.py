@@ -144,7 +144,8 @@ class Decoding:
         model = self.model
         per_slot = len(model.body.layers) * 2 * model.key_heads * longest * model.width
         slots = max(1, min(slots, _CACHE_BYTES // (per_slot * dtype.itemsize)))
-        self.cache = torch.empty(  # [layers, 2, slots, J, T, D]
+        # Zeros: an unseen key weighs 0, and 0 times whatever lay in that memory could be NaN. [layers, 2, slots, J, T, D]
+        self.cache = torch.zeros(
             len(model.body.layers), 2, slots, model.key_heads, longest, model.width, dtype=dtype, device=self.device
         )
         self.active: list[Writing] = []

@@ -1,0 +1,119 @@
+"""The folder of a run: who holds it, what it declares, where its stages are."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from tutelage.config import Recipe, Stage, validate
+from tutelage.errors import RunFolderError
+from tutelage.stages import Result, write_json
+
+_PACKAGES = ("tutelage", "torch", "transformers", "safetensors", "numpy", "tokenizers")
+
+
+class RunFolder:
+    """A run's folder, locked by this process while it is open. The lock dies with the process: none can be stale."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> RunFolder:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "lock").open("a+")
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot be written: {error.strerror}; choose another --out") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise RunFolderError(
+                f"{self.path}: in use by process {holder}; wait for it, or choose another --out"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def declare(self, recipe: Recipe) -> None:
+        """Writes down what will run, and on what. Raises RunFolderError where another run lies here already."""
+        if (self.path / "recipe.json").exists():
+            raise RunFolderError(
+                f"{self.path}: holds a run already; go on with it by  tutelage resume {self.path}  or choose another --out"
+            )
+        declared = {
+            "recipe": recipe.model_dump(mode="json"),
+            "versions": {name: _version(name) for name in _PACKAGES},
+            "machine": {
+                "platform": platform.platform(),
+                "python": platform.python_version(),
+                "processor": _processor(),
+                "cores": os.cpu_count(),
+            },
+        }
+        try:
+            write_json(self.path / "recipe.json", declared)
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot be written: {error.strerror}") from error
+
+    def declared(self) -> Recipe:
+        """The recipe of the run that lies here."""
+        path = self.path / "recipe.json"
+        try:
+            table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunFolderError(f"{self.path}: no run lies here (no recipe.json)") from None
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path}: cannot be read: {error}") from None
+        return validate(Recipe, table.get("recipe"), str(path))
+
+    def stage(self, index: int, stage: Stage) -> Path:
+        """The folder of a stage; `index` from 0."""
+        folder = self.path / "stages" / f"{index + 1:02d}-{stage.name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def point_at(self, model: Path) -> None:
+        """Makes `DIR/model` the run's newest model."""
+        link = self.path / "model"
+        beside = self.path / ".model.partial"
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(os.path.relpath(model, self.path))
+        beside.replace(link)
+
+
+def read_result(stage_folder: Path) -> Result | None:
+    """A finished stage's result; None where the stage is not finished."""
+    path = stage_folder / "result.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,94 @@
+"""What a recipe comes to: every part resolved, every mistake that can be known beforehand refused, sizes derived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tutelage.config import Recipe
+from tutelage.engines import engine_for
+from tutelage.errors import DataError
+from tutelage.models import describe, fetch, load_tokenizer, resolve
+from tutelage.rollouts import check_prompts
+from tutelage.stages import EvaluatePlan, Plan, RlPlan, SftPlan, plan_stage, render_rows
+from tutelage.training.trackers import check_trackers
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """A recipe with its parts resolved. No weight is loaded, nothing is fetched."""
+
+    recipe: Recipe
+    stages: tuple[Plan, ...]
+    model: Path | None  # None: not on this machine yet
+    model_source: str
+
+    def fetch_model(self, note: Callable[[str], None]) -> Path:
+        """The model's folder, fetched if need be."""
+        return self.model or fetch(self.recipe.model, note)
+
+    def lines(self) -> Iterator[str]:
+        """The plan in words, with the sizes that follow from it."""
+        recipe = self.recipe
+        yield f"run       {recipe.name}, seed {recipe.seed}, compute {recipe.compute}"
+        yield f"model     {recipe.model}: {self.model_source}"
+        if self.model is not None:
+            facts = describe(self.model)
+            engine = engine_for(recipe.engine, facts.family)
+            yield f"          {facts.family}, {facts.parameters / 1e6:,.0f} M parameters, context {facts.context}, engine {engine}"
+        for number, plan in enumerate(self.stages, start=1):
+            yield f"stage {number}   {plan.stage.name} ({plan.stage.type}): {_stage_line(plan)}"
+
+
+def plan_recipe(recipe: Recipe) -> RunPlan:
+    """Resolves a recipe. Raises ConfigError, DataError or ModelError with the remedy."""
+    check_trackers(recipe.track)
+    resolved = resolve(recipe.model)
+    stages = tuple(plan_stage(stage, recipe) for stage in recipe.stage)
+    plan = RunPlan(recipe, stages, resolved.folder, resolved.source)
+    if resolved.folder is not None:
+        check_with_tokenizer(plan, resolved.folder)
+    return plan
+
+
+def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
+    """What only the tokenizer and the model's config can tell, before a weight is loaded: does everything fit?"""
+    facts = describe(model)
+    engine_for(plan.recipe.engine, facts.family)
+    tokenizer = load_tokenizer(model)
+    for stage_plan in plan.stages:
+        if isinstance(stage_plan, SftPlan):
+            render_rows(stage_plan, tokenizer, facts.context)
+            continue
+        stage = stage_plan.stage
+        longest = check_prompts(tokenizer, stage_plan.prompts, stage.sampling, facts.context, stage.name)
+        if isinstance(stage_plan, RlPlan) and longest + stage.sampling.max_new_tokens > stage_plan.stage.tokens_per_microbatch:
+            raise DataError(
+                f"{stage.name}.tokens_per_microbatch: {stage_plan.stage.tokens_per_microbatch} does not hold one sequence "
+                f"of {longest} prompt tokens and {stage.sampling.max_new_tokens} new ones; set it to "
+                f"{longest + stage.sampling.max_new_tokens} or more"
+            )
+
+
+def _stage_line(plan: Plan) -> str:
+    match plan:
+        case EvaluatePlan(stage=stage):
+            how = "greedy" if stage.sampling.greedy else f"{stage.samples} samples each, temperature {stage.sampling.temperature}"
+            return f"{len(plan.prompts)} questions of {stage.environment}/{stage.split}, {how}"
+        case SftPlan(stage=stage):
+            shown = plan.total_steps * stage.sequences_per_step
+            return (
+                f"{plan.total_steps} steps x {stage.sequences_per_step} sequences = {shown} shown, "
+                f"{shown / len(plan.conversations):.2g} epochs of {len(plan.conversations)} conversations"
+            )
+        case RlPlan(stage=stage):
+            samples = stage.prompts_per_step * stage.completions_per_prompt
+            updates = stage.updates_per_epoch * stage.epochs
+            return (
+                f"{plan.algorithm.type}, {stage.steps} steps x {stage.prompts_per_step} prompts x "
+                f"{stage.completions_per_prompt} completions = {stage.steps * samples} samples; {samples} a step, "
+                f"{updates} update{'s' if updates > 1 else ' (on-policy)'} a step; "
+                f"{stage.steps * stage.prompts_per_step / len(plan.prompts):.2g} epochs of {len(plan.prompts)} prompts; "
+                f"reference model: {'yes' if plan.algorithm.needs_reference else 'no'}"
+            )

@@ -1,0 +1,106 @@
+"""Stages as one resumable run in one folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from tutelage.config import Recipe
+from tutelage.data.journal import Journal
+from tutelage.pipelines.folder import RunFolder, read_result
+from tutelage.pipelines.plan import RunPlan, check_with_tokenizer, plan_recipe
+from tutelage.report import build_report
+from tutelage.stages import EvaluatePlan, Plan, Result, StageRun, run_stage, write_json
+from tutelage.training import Metrics, Progress
+from tutelage.training.trackers import Trackers
+
+
+def run_recipe(recipe: Recipe, out: Path, progress: Progress) -> Path:
+    """Runs a recipe from its beginning. Returns the report's path.
+
+    Everything that can be refused without the model is refused before it is fetched; everything that needs the tokenizer
+    only, before a weight is loaded.
+    """
+    plan = plan_recipe(recipe)
+    with RunFolder(out) as folder:
+        folder.declare(recipe)
+        return _run(plan, folder, progress)
+
+
+def resume_run(out: Path, progress: Progress) -> Path:
+    """Goes on with a run where it was: finished stages stand, the one under way continues from its checkpoint."""
+    with RunFolder(out) as folder:
+        return _run(plan_recipe(folder.declared()), folder, progress)
+
+
+def _run(plan: RunPlan, folder: RunFolder, progress: Progress) -> Path:
+    model = plan.fetch_model(progress.note)
+    check_with_tokenizer(plan, model)
+    recipe = plan.recipe
+    trackers = Trackers(recipe.track, folder.path, recipe.name, recipe.model_dump(mode="json"))
+    metrics = Metrics(folder.path, trackers)
+    samples = Journal(folder.path / "samples.jsonl")
+    try:
+        for index, stage_plan in enumerate(plan.stages):
+            result = _stage(plan, index, stage_plan, folder, model, metrics, samples, progress)
+            if "model" in result:
+                model = folder.path / result["model"]
+                folder.point_at(model)
+    finally:
+        metrics.close()
+        samples.close()
+        report = build_report(folder.path)
+    return report
+
+
+def _stage(
+    plan: RunPlan,
+    index: int,
+    stage_plan: Plan,
+    folder: RunFolder,
+    model: Path,
+    metrics: Metrics,
+    samples: Journal,
+    progress: Progress,
+) -> Result:
+    """Runs one stage, unless it is finished."""
+    stage = stage_plan.stage
+    stage_folder = folder.stage(index, stage)
+    if (finished := read_result(stage_folder)) is not None:
+        progress.note(f"{stage.name}: finished before")
+        return finished
+    steps = 0 if isinstance(stage_plan, EvaluatePlan) else stage_plan.total_steps
+    progress.begin_stage(stage.name, stage.type, index + 1, len(plan.stages), steps)
+    run = StageRun(
+        recipe=plan.recipe,
+        stage=stage,
+        folder=stage_folder,
+        model=model,
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        metrics=metrics,
+        samples=samples,
+        progress=progress,
+        start=_start(stage_folder, metrics, samples),
+    )
+    result = run_stage(stage_plan, run)
+    write_json(stage_folder / "result.json", result)
+    progress.end_stage(_in_words(result))
+    return result
+
+
+def _start(stage_folder: Path, metrics: Metrics, samples: Journal) -> dict[str, int]:
+    """How far the logs were written when the stage began for the first time."""
+    path = stage_folder / "begin.json"
+    if not path.is_file():
+        write_json(path, {"metrics": metrics.offset, "samples": samples.offset})
+    return json.loads(path.read_text())
+
+
+def _in_words(result: Result) -> str:
+    if result["type"] != "evaluate":
+        return f"{result['steps']} steps, model in {result['model']}"
+    score = result["summary"]["score"]
+    interval = "" if score["low"] is None else f" (95 %: {score['low']:.3f} to {score['high']:.3f})"
+    return f"score {score['mean']:.3f}{interval} on {score['n']} questions"

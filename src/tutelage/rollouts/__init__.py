@@ -1,0 +1,7 @@
+"""Engine x environment x reward: groups of scored samples, and the record of every one of them."""
+
+from tutelage.rollouts.order import places_of_step, prompts_of_step
+from tutelage.rollouts.record import question, record_samples
+from tutelage.rollouts.roll_out import check_prompts, roll_out
+
+__all__ = ["check_prompts", "places_of_step", "prompts_of_step", "question", "record_samples", "roll_out"]

@@ -1,0 +1,47 @@
+"""What a run is made of. `plan_stage` resolves a stage before any weight is loaded, `run_stage` runs it."""
+
+from __future__ import annotations
+
+from tutelage.config import EvaluateStage, Recipe, RlStage, SftStage, Stage
+from tutelage.stages.context import Result, StageRun, write_json
+from tutelage.stages.evaluate import EvaluatePlan, plan_evaluate, run_evaluate
+from tutelage.stages.rl import RlPlan, plan_rl, run_rl
+from tutelage.stages.sft import SftPlan, plan_sft, render_rows, run_sft
+
+Plan = EvaluatePlan | SftPlan | RlPlan
+
+
+def plan_stage(stage: Stage, recipe: Recipe) -> Plan:
+    """Resolves and checks a stage. Raises ConfigError or DataError with the remedy."""
+    match stage:
+        case EvaluateStage():
+            return plan_evaluate(stage, recipe)
+        case SftStage():
+            return plan_sft(stage, recipe)
+        case RlStage():
+            return plan_rl(stage, recipe)
+
+
+def run_stage(plan: Plan, run: StageRun) -> Result:
+    """Runs a planned stage and returns its result."""
+    match plan:
+        case EvaluatePlan():
+            return run_evaluate(plan, run)
+        case SftPlan():
+            return run_sft(plan, run)
+        case RlPlan():
+            return run_rl(plan, run)
+
+
+__all__ = [
+    "EvaluatePlan",
+    "Plan",
+    "Result",
+    "RlPlan",
+    "SftPlan",
+    "StageRun",
+    "plan_stage",
+    "render_rows",
+    "run_stage",
+    "write_json",
+]

@@ -1,0 +1,89 @@
+"""What every stage is given: the run it is part of."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutelage.config import Optimizer, Recipe, Stage
+from tutelage.data.journal import Journal
+from tutelage.models import Policy, load_policy, pick_compute
+from tutelage.seeds import derive_seed
+from tutelage.training import Metrics, Progress, State, load_checkpoint
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """One stage of one run, under way."""
+
+    recipe: Recipe
+    stage: Stage
+    folder: Path  # the stage's own
+    model: Path  # the transformers folder that the stage begins with
+    device: torch.device
+    metrics: Metrics
+    samples: Journal
+    progress: Progress
+    start: Mapping[str, int]  # how far the logs were written when the stage began for the first time
+
+    @property
+    def seed(self) -> int:
+        return derive_seed(self.recipe.seed, self.stage.name)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def load_policy(self) -> Policy:
+        """The policy as the stage finds it."""
+        return load_policy(self.model, pick_compute(self.recipe.compute, self.device), self.device)
+
+    def begin(self, policy: Policy, settings: Optimizer) -> State:
+        """The state to train from: the newest intact checkpoint's, or the beginning. Cuts the logs back to it."""
+        state = State(policy, settings)
+        offsets, refused = load_checkpoint(state, self.checkpoints)
+        for line in refused:
+            self.progress.note(line)
+        self.cut_back(offsets or self.start)
+        if offsets:
+            self.progress.note(f"goes on after step {state.step}")
+        return state
+
+    def record(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Writes and shows one step's metrics."""
+        self.metrics.write(self.stage.name, step, numbers)
+        self.progress.step(step, numbers)
+
+    def offsets(self) -> dict[str, int]:
+        """How far the run's logs are written, for a checkpoint."""
+        return {"metrics": self.metrics.offset, "samples": self.samples.offset}
+
+    def cut_back(self, offsets: Mapping[str, int]) -> None:
+        """Cuts the logs back to where a checkpoint was."""
+        self.metrics.truncate_to(offsets["metrics"])
+        self.samples.truncate_to(offsets["samples"])
+
+    def save_model(self, policy: Policy) -> str:
+        """Writes the stage's model, whole or not at all. Returns its path within the run's folder."""
+        final, beside = self.folder / "model", self.folder / ".model.partial"
+        for left in (final, beside):  # by a run that was killed here
+            shutil.rmtree(left, ignore_errors=True)
+        policy.save(beside)
+        beside.rename(final)
+        return str(final.relative_to(self.folder.parent.parent))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes a JSON file whole or not at all."""
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(beside, path)

@@ -1,0 +1,87 @@
+"""The `evaluate` stage: the model answers an environment's questions; scores come with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from tutelage.config import EvaluateStage, Recipe
+from tutelage.engines import build_engine
+from tutelage.environments import build_environment
+from tutelage.evaluation import summarise
+from tutelage.rewards import Reward, RewardSuite, build_rewards
+from tutelage.rollouts import record_samples, roll_out
+from tutelage.seeds import derive_seed
+from tutelage.stages.context import Result, StageRun
+from tutelage.types import Group, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatePlan:
+    """The stage with everything resolved that can be known before a weight is loaded."""
+
+    stage: EvaluateStage
+    rewards: tuple[Reward, ...]
+    prompts: Sequence[Prompt]
+
+
+def plan_evaluate(stage: EvaluateStage, recipe: Recipe) -> EvaluatePlan:
+    """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
+    environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
+    rewards = build_rewards(stage.rewards, f"{stage.name}.rewards", environment.scorer())
+    return EvaluatePlan(stage, rewards, environment.prompts(stage.split)[: stage.questions])
+
+
+def run_evaluate(plan: EvaluatePlan, run: StageRun) -> Result:
+    """Asks every question and reports what came back."""
+    stage = plan.stage
+    run.cut_back(run.start)
+    policy = run.load_policy()
+    engine = build_engine(run.recipe.engine, policy)
+    wanted = len(plan.prompts) * stage.samples
+    started = perf_counter()
+    groups = roll_out(
+        engine,
+        policy.tokenizer,
+        plan.prompts,
+        stage.samples,
+        stage.sampling,
+        derive_seed(run.seed, "evaluate"),
+        watch=lambda done, _: run.progress.progress(done, wanted, "answers"),
+    )
+    seconds = perf_counter() - started
+    with RewardSuite(plan.rewards) as suite:
+        suite.score(groups)
+    record_samples(run.samples, stage.name, 0, groups)
+    return _result(plan, run, groups, seconds)
+
+
+def _result(plan: EvaluatePlan, run: StageRun, groups: Sequence[Group], seconds: float) -> Result:
+    stage = plan.stage
+    samples = [sample for group in groups for sample in group.samples]
+    scores = {group.prompt.id: [sample.reward for sample in group.samples] for group in groups}
+    summary = summarise(scores)
+    labels = [reward.label for reward in plan.rewards]
+    components = {label: [s.rewards[label] for s in samples if label in s.rewards] for label in labels}
+    tokens = sum(len(sample.tokens) for sample in samples)
+    return {
+        "type": "evaluate",
+        "stage": stage.name,
+        "environment": stage.environment,
+        "split": stage.split,
+        "model": run.model.name,
+        "greedy": stage.sampling.greedy,
+        "questions": len(groups),
+        "samples": stage.samples,
+        "scores": scores,
+        "summary": {
+            "score": {"mean": summary.mean, "low": summary.low, "high": summary.high, "n": summary.n},
+            "failed": summary.failed,
+            "length": tokens / len(samples),
+            "truncated": sum(sample.finish == "length" for sample in samples) / len(samples),
+        },
+        "components": {label: sum(values) / len(values) for label, values in components.items() if values},
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+    }

@@ -1,0 +1,131 @@
+"""The `sft` stage: imitate conversations. The same loop as reinforcement, with a credit of 1 for every shown token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tutelage.algorithms import supervised_loss
+from tutelage.config import Recipe, SftStage
+from tutelage.data import Conversation, build_conversation_source
+from tutelage.data.chat import render_conversation
+from tutelage.data.packing import Row, pack
+from tutelage.environments import build_environment
+from tutelage.errors import ConfigError, DataError
+from tutelage.models import Policy, context_length
+from tutelage.rollouts import places_of_step
+from tutelage.stages.context import Result, StageRun
+from tutelage.training import State, fit
+from tutelage.types import Actions, Batch, Loss, Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class SftPlan:
+    """The stage with everything resolved that can be known before a weight is loaded."""
+
+    stage: SftStage
+    conversations: Sequence[Conversation]
+
+    @property
+    def total_steps(self) -> int:
+        """As declared, or as many as the epochs give; the last step of an epoch reaches into the next one."""
+        return self.stage.steps or math.ceil(
+            len(self.conversations) * self.stage.epochs / self.stage.sequences_per_step
+        )
+
+
+def plan_sft(stage: SftStage, recipe: Recipe) -> SftPlan:
+    """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
+    where = f"{stage.name}.source"
+    if stage.source.get("type") == "environment":
+        return SftPlan(stage, _demonstrations(stage, recipe, where))
+    return SftPlan(stage, build_conversation_source(stage.source, where).load_conversations())
+
+
+def _demonstrations(stage: SftStage, recipe: Recipe, where: str) -> list[Conversation]:
+    """`source = { type = "environment", environment = NAME, limit = n }`: the environment's gold answers."""
+    wrong = stage.source.keys() - {"type", "environment", "limit"}
+    name, limit = stage.source.get("environment"), stage.source.get("limit")
+    if wrong or name not in recipe.environments or not (limit is None or isinstance(limit, int)):
+        raise ConfigError(
+            f'{where}: wanted {{ type = "environment", environment = one of {sorted(recipe.environments)}, limit = a '
+            f"number, or none for all }} (given: {stage.source})"
+        )
+    environment = build_environment(recipe.environments[name], f"environments.{name}")
+    prompts = environment.prompts("train")[:limit]
+    return [
+        Conversation(
+            prompt.id,
+            messages=(*prompt.messages, Message("assistant", environment.demonstration(prompt))),
+        )
+        for prompt in prompts
+    ]
+
+
+def run_sft(plan: SftPlan, run: StageRun) -> Result:
+    """Trains the policy by imitation and saves it."""
+    policy = run.load_policy()
+    task = SftTask(plan, run, policy)
+    state = run.begin(policy, plan.stage.optimizer)
+    fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)
+    return {"type": "sft", "steps": state.step, "model": run.save_model(policy)}
+
+
+class SftTask:
+    """What `fit` trains: a policy to write what the conversations show."""
+
+    def __init__(self, plan: SftPlan, run: StageRun, policy: Policy) -> None:
+        self.plan, self.run, self.stage = plan, run, plan.stage
+        self.total_steps = plan.total_steps
+        self.rows = render_rows(plan, policy.tokenizer, context_length(policy.module.config))
+        self._metrics: dict[str, float] = {}
+
+    def minibatches(self, state: State) -> Iterator[Sequence[Batch]]:
+        """One update a step, of the conversations whose turn it is."""
+        places = places_of_step(len(self.rows), state.step, self.stage.sequences_per_step, self.run.seed)
+        rows = [self.rows[place] for place in places]
+        self._metrics = {"tokens": float(sum(len(row.actions) for row in rows))}
+        yield pack(rows, self.stage.tokens_per_microbatch)
+
+    def loss(self, policy: Policy, batch: Batch) -> Loss:
+        logprobs_A, entropy_A = policy.score(batch)
+        return supervised_loss(
+            Actions(
+                logprobs_A=logprobs_A,
+                entropy_A=entropy_A,
+                advantages_A=batch.fields["advantages"].to(logprobs_A.device),
+                behaviour_A=logprobs_A.detach(),
+                reference_A=None,
+                sequence_A=batch.sequence_A.to(logprobs_A.device),
+                sequences=batch.sequences,
+            )
+        )
+
+    def metrics(self) -> Mapping[str, float]:
+        return self._metrics
+
+
+def render_rows(plan: SftPlan, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Row]:
+    """Every conversation as a row. Raises DataError for one that does not fit or teaches nothing."""
+    stage, where = plan.stage, f"{plan.stage.name}.source"
+    room = min(context, stage.tokens_per_microbatch)
+    rows: list[Row] = []
+    for number, conversation in enumerate(plan.conversations):
+        rendered = render_conversation(tokenizer, conversation, stage.loss_on)
+        if len(rendered.tokens) > room:
+            raise DataError(
+                f"{where}: conversation {conversation.id!r} has {len(rendered.tokens)} tokens; the model's context is "
+                f"{context} and tokens_per_microbatch {stage.tokens_per_microbatch}: shorten it, or raise the latter"
+            )
+        row = Row((), tuple(rendered.tokens), number, tuple(rendered.mask), {"advantages": 1.0})
+        if not row.actions:
+            raise DataError(
+                f"{where}: conversation {conversation.id!r} has nothing to learn from under loss_on = '{stage.loss_on}'"
+            )
+        rows.append(row)
+    return rows

@@ -1,0 +1,21 @@
+"""The loop, the update, and what keeps a run safe."""
+
+from tutelage.training.checkpoint import load_checkpoint, save_checkpoint
+from tutelage.training.fit import Task, fit
+from tutelage.training.metrics import Metrics
+from tutelage.training.progress import Progress, Quiet
+from tutelage.training.state import State, learning_rate
+from tutelage.training.update import update
+
+__all__ = [
+    "Metrics",
+    "Progress",
+    "Quiet",
+    "State",
+    "Task",
+    "fit",
+    "learning_rate",
+    "load_checkpoint",
+    "save_checkpoint",
+    "update",
+]

@@ -1,0 +1,137 @@
+"""Checkpoints that a kill cannot harm: written beside, hashed, renamed; the manifest comes last.
+
+A folder counts only with its manifest, and only if every file has the hash that stands there. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from tutelage.errors import RunFolderError
+from tutelage.training.state import State
+
+_MASTERS, _OPTIMIZER, _STATE, _MANIFEST = "masters.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+
+
+def save_checkpoint(state: State, folder: Path, offsets: Mapping[str, int], keep: int) -> Path:
+    """Saves the state as `folder/step-NNNNNN` and removes all but the newest `keep`.
+
+    Raises:
+        RunFolderError: the disk is full or read-only. What was saved before is untouched.
+    """
+    final = folder / f"step-{state.step:06d}"
+    beside = folder / f".{final.name}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        save_file({name: master.detach() for name, master in state.policy.masters.items()}, beside / _MASTERS)
+        save_file(_optimizer_tensors(state), beside / _OPTIMIZER)
+        about = {"step": state.step, "version": state.policy.version, "offsets": dict(offsets)}
+        (beside / _STATE).write_text(json.dumps(about))
+        files = {name: file_digest(beside / name) for name in (_MASTERS, _OPTIMIZER, _STATE)}
+        for name in files:
+            _sync(beside / name)
+        (beside / _MANIFEST).write_text(json.dumps({"sha256": files}, indent=1))
+        _sync(beside / _MANIFEST)
+        _remove(final)  # left from before a resume that fell back to an older one
+        beside.rename(final)
+        _sync(folder)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise RunFolderError(
+            f"{final}: the checkpoint could not be written: {error.strerror or error}; the earlier ones are intact. "
+            "Make room, then `tutelage resume`"
+        ) from error
+    for old in _steps(folder)[:-keep]:
+        _remove(old)
+    return final
+
+
+def load_checkpoint(state: State, folder: Path) -> tuple[dict[str, int], list[str]]:
+    """Restores the newest intact checkpoint into `state`, if there is one.
+
+    Returns:
+        The offsets of the logs when it was written (empty: no checkpoint), and a line for each one that was refused.
+    """
+    refused: list[str] = []
+    for path in reversed(_steps(folder)):
+        fault = _fault(path)
+        if fault:
+            refused.append(f"{path.name} refused: {fault}")
+            continue
+        about = json.loads((path / _STATE).read_text())
+        _restore(state, load_file(path / _MASTERS), load_file(path / _OPTIMIZER))
+        state.step, state.policy.version = about["step"], about["version"]
+        return about["offsets"], refused
+    return {}, refused
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _optimizer_tensors(state: State) -> dict[str, torch.Tensor]:
+    return {
+        f"{key}/{name}": value
+        for name, master in state.policy.masters.items()
+        for key, value in state.optimizer.state.get(master, {}).items()
+    }
+
+
+def _restore(state: State, masters: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, master in state.policy.masters.items():
+            master.copy_(masters[name])
+    state.policy.publish()
+    for name, master in state.policy.masters.items():
+        kept: dict[str, Any] = {key: moments[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+        state.optimizer.state[master] = {
+            key: value if key == "step" else value.to(master.device) for key, value in kept.items()
+        }
+
+
+def _steps(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*") if path.is_dir()) if folder.is_dir() else []
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        manifest: dict[str, str] = json.loads((path / _MANIFEST).read_text())["sha256"]
+    except (OSError, ValueError, KeyError):
+        return "it has no readable manifest"
+    for name in (_MASTERS, _OPTIMIZER, _STATE):
+        if not (path / name).is_file():
+            return f"{name} is missing"
+        if file_digest(path / name) != manifest.get(name):
+            return f"{name} does not have the SHA-256 of its manifest"
+    return None
+
+
+def _remove(path: Path) -> None:
+    """Out of sight first, then deleted: a kill in between leaves no half checkpoint under a valid name."""
+    if path.exists():
+        gone = path.with_name(f".{path.name}.removed")
+        shutil.rmtree(gone, ignore_errors=True)
+        path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

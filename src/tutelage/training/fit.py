@@ -1,0 +1,63 @@
+"""The loop. Everything that trains here is a `Task` in this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Protocol
+
+from tutelage.config import Checkpoints
+from tutelage.models import Policy
+from tutelage.training.checkpoint import save_checkpoint
+from tutelage.training.state import State
+from tutelage.training.update import update
+from tutelage.types import Batch, Loss
+
+
+class Task(Protocol):
+    """What is trained on what: the source of the batches and the loss on them."""
+
+    total_steps: int
+
+    def minibatches(self, state: State) -> Iterator[Sequence[Batch]]:
+        """The micro-batches of each update of one step. SFT: one update. RL: roll out, score, credit, then updates."""
+        ...
+
+    def loss(self, policy: Policy, batch: Batch) -> Loss:
+        """The loss of one micro-batch, as a sum with its unit."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """What the task itself saw in the step that just ended; `tokens` among it, those learned from."""
+        ...
+
+
+def fit(
+    task: Task,
+    state: State,
+    folder: Path,
+    checkpoints: Checkpoints,
+    record: Callable[[int, Mapping[str, float]], None],
+    offsets: Callable[[], Mapping[str, int]],
+) -> State:
+    """Trains until the task's steps are done.
+
+    Args:
+        folder: where the checkpoints go.
+        record: takes each step's number and metrics, before the step's checkpoint is written.
+        offsets: how far each log is written; a resumed run cuts its logs back to it.
+    """
+    while state.step < task.total_steps:
+        started = perf_counter()
+        updates = [update(state, batches, task.loss, task.total_steps) for batches in task.minibatches(state)]
+        state.step += 1
+        numbers = {**_mean(updates), **task.metrics(), "step_seconds": perf_counter() - started}
+        record(state.step, {**numbers, "tokens_per_second": numbers["tokens"] / numbers["step_seconds"]})
+        if state.step % checkpoints.every == 0 or state.step == task.total_steps:
+            save_checkpoint(state, folder, offsets(), checkpoints.keep)
+    return state
+
+
+def _mean(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: sum(u[name] for u in updates) / len(updates) for name in updates[0]} if updates else {}
