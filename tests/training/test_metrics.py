@@ -1,6 +1,7 @@
 """Metrics survive a kill and a full disk; trackers survive themselves."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ import pytest
 from tutelage.errors import MissingExtraError, RunFolderError
 from tutelage.training import trackers
 from tutelage.training.metrics import MEANINGS, Metrics, meaning
-from tutelage.training.trackers import Trackers, check_trackers
+from tutelage.training.trackers import Trackers, check_trackers, open_trackers
 
 
 def rows(folder):
@@ -19,8 +20,8 @@ def rows(folder):
 
 
 def test_a_line_is_in_the_file_at_once(tmp_path):
-    metrics = Metrics(tmp_path, "rl")
-    metrics.record(1, {"reward": 0.25, "entropy": 1.5})
+    metrics = Metrics(tmp_path)
+    metrics.write("rl", 1, {"reward": 0.25, "entropy": 1.5})
     (row,) = rows(tmp_path)
     assert row["seconds"] >= 0
     assert {**row, "seconds": 0} == {"stage": "rl", "step": 1, "seconds": 0, "reward": 0.25, "entropy": 1.5}
@@ -31,9 +32,9 @@ def test_it_survives_kill_9(tmp_path):
         import os, signal, sys
         from pathlib import Path
         from tutelage.training.metrics import Metrics
-        metrics = Metrics(Path(sys.argv[1]), "rl")
+        metrics = Metrics(Path(sys.argv[1]))
         for step in range(1, 4):
-            metrics.record(step, {"reward": step})
+            metrics.write("rl", step, {"reward": step})
         os.kill(os.getpid(), signal.SIGKILL)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=False)
@@ -42,79 +43,54 @@ def test_it_survives_kill_9(tmp_path):
 
 
 def test_resume_cuts_what_came_after_the_checkpoint(tmp_path):
-    metrics = Metrics(tmp_path, "rl")
-    metrics.record(1, {"reward": 0.1})
+    metrics = Metrics(tmp_path)
+    metrics.write("rl", 1, {"reward": 0.1})
     checkpoint = metrics.offset
-    metrics.record(2, {"reward": 0.2})
+    metrics.write("rl", 2, {"reward": 0.2})
     metrics.close()
     with (tmp_path / "metrics.jsonl").open("ab") as file:
         file.write(b'{"stage": "rl", "st')  # the kill came in the middle of a line
 
-    again = Metrics(tmp_path, "rl")
+    again = Metrics(tmp_path)
     again.truncate_to(checkpoint)
-    again.record(2, {"reward": 0.3})
+    again.write("rl", 2, {"reward": 0.3})
     assert [(row["step"], row["reward"]) for row in rows(tmp_path)] == [(1, 0.1), (2, 0.3)]
 
 
 def test_an_offset_behind_the_end_never_pads_the_file(tmp_path):
-    metrics = Metrics(tmp_path, "rl")
-    metrics.record(1, {"reward": 0.1})
+    metrics = Metrics(tmp_path)
+    metrics.write("rl", 1, {"reward": 0.1})
     metrics.truncate_to(10_000)  # the machine lost power, and the file its last lines
-    metrics.record(2, {"reward": 0.2})
+    metrics.write("rl", 2, {"reward": 0.2})
     assert [row["step"] for row in rows(tmp_path)] == [1, 2]
 
 
 def test_time_goes_on_after_a_resume(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"stage": "a", "step": 1, "seconds": 500.0}\n{"stage": "a", "se')
-    metrics = Metrics(tmp_path, "rl")
+    metrics = Metrics(tmp_path)
     metrics.truncate_to(44)
-    metrics.record(1, {})
+    metrics.write("rl", 1, {})
     assert 500 <= rows(tmp_path)[-1]["seconds"] < 510
 
 
 def test_what_is_not_finite_is_null(tmp_path):
-    Metrics(tmp_path, "rl").record(1, {"kl": float("nan"), "loss": float("inf")})
+    Metrics(tmp_path).write("rl", 1, {"kl": float("nan"), "loss": float("inf")})
     assert (rows(tmp_path)[0]["kl"], rows(tmp_path)[0]["loss"]) == (None, None)
 
 
 def test_a_full_disk_warns_once_and_training_goes_on(tmp_path):
-    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    metrics = Metrics(tmp_path, "rl")
+    metrics = Metrics(tmp_path)
+    metrics._journal._file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
     with pytest.warns(RuntimeWarning, match="disk is full"):
-        metrics.record(1, {"reward": 0.1})
+        metrics.write("rl", 1, {"reward": 0.1})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        metrics.record(2, {"reward": 0.2})
+        metrics.write("rl", 2, {"reward": 0.2})
 
 
-def test_half_a_line_is_taken_back(tmp_path):
-    metrics = Metrics(tmp_path, "rl")
-    metrics.record(1, {"reward": 0.1})
-    whole = metrics._file
-
-    class NearlyFull:
-        def write(self, line):
-            return whole.write(line[:7])
-
-        def __getattr__(self, name):
-            return getattr(whole, name)
-
-    metrics._file = NearlyFull()
-    with pytest.warns(RuntimeWarning, match="disk is full"):
-        metrics.record(2, {"reward": 0.2})
-    metrics._file = whole
-    metrics.record(3, {"reward": 0.3})
-    assert [row["step"] for row in rows(tmp_path)] == [1, 3]
-
-
-def test_another_fault_of_the_disk_is_an_error(tmp_path):
-    metrics = Metrics(tmp_path, "rl")
-    metrics._file.close()
-    metrics._file = (tmp_path / "metrics.jsonl").open("rb", buffering=0)
-    with pytest.raises((RunFolderError, OSError)):
-        metrics.record(1, {})
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(RunFolderError, match="cannot be written"):
-        Metrics(tmp_path / "missing", "rl")
+        Metrics(tmp_path / "missing")
 
 
 def test_meanings_are_sentences():
@@ -129,6 +105,8 @@ def test_an_absent_tracker_names_its_extra(monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"tutelage\[wandb\]"):
         check_trackers(["wandb"])
+    with pytest.raises(MissingExtraError, match="tensorboard"):
+        open_trackers(["tensorboard"], None)
     check_trackers([])
 
 
@@ -136,12 +114,34 @@ def test_installed_trackers_pass():
     check_trackers(["tensorboard"])
 
 
+def test_metrics_reach_wandb_offline_and_trackio_locally(tmp_path):
+    """In a process of its own: both leave threads and services behind."""
+    code = """
+        import sys
+        from pathlib import Path
+        from tutelage.training.trackers import open_trackers
+        trackers = open_trackers(["trackio", "wandb"], Path(sys.argv[1]))
+        trackers.log("rl", 1, {"reward": 0.5})
+        trackers.close()
+    """
+    for package in ("trackio", "wandb"):
+        pytest.importorskip(package)
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    environment = {**clean, "TRACKIO_DIR": str(tmp_path / "trackio"), "HOME": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", textwrap.dedent(code), str(tmp_path)],
+        check=True, env=environment, timeout=60,
+    )  # fmt: skip
+    assert list((tmp_path / "trackio").glob("*.db"))
+    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+
+
 def test_metrics_reach_tensorboard(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    forward = Trackers(["tensorboard"], tmp_path, "demo", {})
-    metrics = Metrics(tmp_path, "rl", forward)
-    metrics.record(1, {"reward": 0.25})
-    metrics.record(2, {"reward": 0.5})
+    forward = open_trackers(["tensorboard"], tmp_path)
+    metrics = Metrics(tmp_path, forward)
+    metrics.write("rl", 1, {"reward": 0.25})
+    metrics.write("rl", 2, {"reward": 0.5})
     forward.close()
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("rl/reward")] == [(1, 0.25), (2, 0.5)]
@@ -150,9 +150,8 @@ def test_metrics_reach_tensorboard(tmp_path):
 class Broken:
     """A tracker that fails where it is told to."""
 
-    def __init__(self, folder, run, recipe):
-        self.logged = 0
-        if run == "at-init":
+    def __init__(self, folder):
+        if folder.name == "at-init":
             raise RuntimeError("no service")
 
     def log(self, stage, step, numbers):
@@ -162,15 +161,17 @@ class Broken:
         raise RuntimeError("cannot close")
 
 
-@pytest.mark.parametrize("run", ["at-init", "at-log"])
-def test_a_failing_tracker_is_dropped_with_one_warning(tmp_path, monkeypatch, run):
+@pytest.mark.parametrize("fails", ["at-init", "at-log"])
+def test_a_failing_tracker_is_dropped_with_one_warning(tmp_path, monkeypatch, fails):
+    folder = tmp_path / fails
+    folder.mkdir()
     monkeypatch.setitem(trackers._KINDS, "wandb", Broken)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        forward = Trackers(["wandb"], tmp_path, run, {})
-        metrics = Metrics(tmp_path, "rl", forward)
+        forward = Trackers(["wandb"], folder)
+        metrics = Metrics(folder, forward)
         for step in (1, 2, 3):
-            metrics.record(step, {"reward": 1.0})
+            metrics.write("rl", step, {"reward": 1.0})
         forward.close()
     assert len([w for w in caught if "wandb failed" in str(w.message)]) == 1
-    assert len(rows(tmp_path)) == 3
+    assert len(rows(folder)) == 3

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
-import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
-from tutelage.errors import RunFolderError
+from tutelage.data.journal import Journal
 from tutelage.training.trackers import Trackers
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,79 +73,48 @@ def meaning(name: str) -> Meaning:
 
 
 class Metrics:
-    """A stage's lines of the run's `metrics.jsonl`: one a step, in the file as soon as it is written.
+    """`metrics.jsonl` of a run, one line a step, and the trackers that hear the same numbers.
 
-    `offset` belongs into a checkpoint; `truncate_to(offset)` on resume cuts what was written after it.
-    `seconds` is the run's time up to the line, and goes on from the last line kept.
+    `seconds` is the run's time up to the line; after a resume it goes on from the last line kept.
     """
 
-    name = "metrics"
-
-    def __init__(self, folder: Path, stage: str, trackers: Trackers | None = None) -> None:
-        self._path = folder / "metrics.jsonl"
-        self._stage = stage
+    def __init__(self, folder: Path, trackers: Trackers | None = None) -> None:
+        self._journal = Journal(folder / "metrics.jsonl")
         self._trackers = trackers
-        self._warned = False
-        try:
-            # Unbuffered: a line is with the operating system once written, and a failed write leaves nothing
-            # behind that a later flush would trip over.
-            self._file = self._path.open("ab", buffering=0)
-        except OSError as error:
-            raise RunFolderError(f"{self._path}: cannot be written: {error.strerror}") from error
-        self._began = time.monotonic() - self._last_seconds()
+        self._began = monotonic() - _last_seconds(self._journal.path)
 
     @property
     def offset(self) -> int:
-        """Bytes written so far."""
-        return os.fstat(self._file.fileno()).st_size
+        """Bytes written so far; it belongs into a checkpoint."""
+        return self._journal.offset
 
     def truncate_to(self, offset: int) -> None:
-        """Cuts the file back to what it was at an earlier `offset`."""
-        self._file.truncate(min(offset, self.offset))
-        self._began = time.monotonic() - self._last_seconds()
+        """Cuts away what was written after an earlier `offset`."""
+        self._journal.truncate_to(offset)
+        self._began = monotonic() - _last_seconds(self._journal.path)
 
-    def record(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Appends a step's numbers and forwards them to the trackers. A full disk is warned of once."""
-        seconds = round(time.monotonic() - self._began, 3)
+    def write(self, stage: str, step: int, numbers: Mapping[str, float]) -> None:
+        """Appends a step's numbers and forwards them to the trackers. Not finite is written as null."""
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        self._append({"stage": self._stage, "step": step, "seconds": seconds, **finite})
+        seconds = round(monotonic() - self._began, 3)
+        self._journal.append({"stage": stage, "step": step, "seconds": seconds, **finite})
         if self._trackers is not None:
-            self._trackers.log(self._stage, step, numbers)
+            self._trackers.log(stage, step, numbers)
 
     def close(self) -> None:
-        """Closes the file. The trackers are the run's: they outlive the stage."""
-        self._file.close()
+        """Closes the file and the trackers."""
+        self._journal.close()
+        if self._trackers is not None:
+            self._trackers.close()
 
-    def _append(self, row: Mapping[str, object]) -> None:
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
-        before = self.offset
-        try:
-            written = self._file.write(line)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise RunFolderError(f"{self._path}: cannot be written: {error.strerror}") from error
-            written = 0
-        if written == len(line):
-            return
-        if written:
-            self._file.truncate(before)  # half a line would spoil the next one
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"{self._path}: the disk is full; training goes on, its metrics are lost until there is room",
-                RuntimeWarning,
-                stacklevel=3,
-            )
 
-    def _last_seconds(self) -> float:
-        """The time that the run had taken at the last whole line."""
-        if not self._path.is_file():
-            return 0.0
-        last = 0.0
-        with self._path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    last = float(json.loads(line)["seconds"])
-                except (ValueError, KeyError, TypeError):
-                    continue
-        return last
+def _last_seconds(path: Path) -> float:
+    """The time that the run had taken at the last whole line."""
+    last = 0.0
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                last = float(json.loads(line)["seconds"])
+            except (ValueError, KeyError, TypeError):
+                continue
+    return last

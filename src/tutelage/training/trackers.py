@@ -6,7 +6,7 @@ import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tutelage.errors import MissingExtraError
 
@@ -28,14 +28,20 @@ def check_trackers(names: Sequence[str]) -> None:
             raise MissingExtraError(_PACKAGES[name], name, f"track = ['{name}']")
 
 
+def open_trackers(names: Sequence[str], folder: Path) -> Trackers:
+    """Opens the trackers that a recipe asks for, for the run in `folder`."""
+    check_trackers(names)
+    return Trackers(names, folder)
+
+
 class Trackers:
     """All trackers of a run. One that fails is dropped with a warning: no curve is worth a training run."""
 
-    def __init__(self, names: Sequence[str], folder: Path, run: str, recipe: Mapping[str, Any]) -> None:
+    def __init__(self, names: Sequence[str], folder: Path) -> None:
         self._open: dict[str, Tracker] = {}
         for name in names:
             try:
-                self._open[name] = _KINDS[name](folder, run, recipe)
+                self._open[name] = _KINDS[name](folder)
             except Exception as error:
                 _warn(name, error)
 
@@ -59,7 +65,7 @@ class Trackers:
 class TensorBoard:
     """Event files under DIR/tensorboard: `tensorboard --logdir DIR`."""
 
-    def __init__(self, folder: Path, run: str, recipe: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._writer = SummaryWriter(str(folder / "tensorboard"))
@@ -76,11 +82,11 @@ class TensorBoard:
 class Trackio:
     """trackio's local database: `trackio show`. Nothing leaves the machine."""
 
-    def __init__(self, folder: Path, run: str, recipe: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path) -> None:
         import trackio
 
         self._run = trackio.init(
-            project="tutelage", name=f"{run}-{folder.name}", config=dict(recipe), embed=False,
+            project="tutelage", name=folder.name, embed=False,
             resume="allow", auto_log_gpu=False, auto_log_cpu=False,
         )  # fmt: skip
 
@@ -94,11 +100,11 @@ class Trackio:
 class Wandb:
     """Weights & Biases; offline, under DIR/wandb, where nobody is logged in."""
 
-    def __init__(self, folder: Path, run: str, recipe: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path) -> None:
         import wandb
 
         self._run = wandb.init(
-            project="tutelage", name=f"{run}-{folder.name}", dir=str(folder), config=dict(recipe),
+            project="tutelage", name=folder.name, dir=str(folder),
             mode=None if wandb.login(prompt=False) else "offline", settings=wandb.Settings(silent=True),
         )  # fmt: skip
 
