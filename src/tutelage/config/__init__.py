@@ -2,6 +2,7 @@
 
 from tutelage.config.part import Part, Table, build, load_object, nearest, validate
 from tutelage.config.recipe import EvaluateStage, Recipe, RlStage, SftStage, Stage, read_recipe
+from tutelage.config.shipped import find_recipe, first_comment, shipped_recipes
 from tutelage.config.settings import Checkpoints, Optimizer, Sampling
 
 __all__ = [
@@ -16,8 +17,11 @@ __all__ = [
     "Stage",
     "Table",
     "build",
+    "find_recipe",
+    "first_comment",
     "load_object",
     "nearest",
     "read_recipe",
+    "shipped_recipes",
     "validate",
 ]

@@ -118,28 +118,31 @@ def _check_names(recipe: Recipe) -> None:
 
 
 def _apply(table: Table, override: str) -> None:
-    """Sets one `path.to.key=value`; a path begins with a stage's name or a top-level key. Values are TOML, or text."""
+    """Sets one `path.to.key=value`; a path begins with a stage's name or a top-level key."""
+    first, _, rest = override.partition("=")[0].strip().partition(".")
+    stages = {stage.get("name"): stage for stage in cast(list[Table], table.get("stage", []))}
+    if first in stages and rest:
+        apply_override(stages[first], override.strip()[len(first) + 1 :])
+    elif first in Recipe.model_fields:
+        apply_override(table, override)
+    else:
+        hint = nearest(first, [f"{name}.key" for name in stages] + list(Recipe.model_fields))
+        raise ConfigError(f"--set {override}: '{first}' is neither stage.key nor a top-level key: {hint}")
+
+
+def apply_override(table: Table, override: str) -> None:
+    """Sets one `path.to.key=value` in a table. Values are TOML; what is not is taken as text."""
     path, sign, text = override.partition("=")
     if not sign:
-        raise ConfigError(f"--set {override}: write it as stage.key=value")
+        raise ConfigError(f"--set {override}: write it as key=value")
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    first, *rest = path.strip().split(".")
-    stages = {stage.get("name"): stage for stage in cast(list[Table], table.get("stage", []))}
-    if first in stages:
-        if not rest:
-            raise ConfigError(f"--set {override}: name a key of stage '{first}', as {first}.key=value")
-        target, keys = stages[first], rest
-    elif first in Recipe.model_fields:
-        target, keys = table, [first, *rest]
-    else:
-        hint = nearest(first, [*map(str, stages), *Recipe.model_fields])
-        raise ConfigError(f"--set {override}: no stage or top-level key '{first}': {hint}")
-    for key in keys[:-1]:
-        inner: Any = target.setdefault(key, {})
+    *keys, last = path.strip().split(".")
+    for key in keys:
+        inner: Any = table.setdefault(key, {})
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {override}: '{key}' is not a table")
-        target = cast(Table, inner)
-    target[keys[-1]] = value
+        table = cast(Table, inner)
+    table[last] = value

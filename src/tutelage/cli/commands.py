@@ -1,0 +1,142 @@
+"""The commands. Heavy modules are imported where they are used, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tutelage.config import find_recipe, first_comment, read_recipe, shipped_recipes
+
+app = typer.Typer(
+    help="Reinforcement learning of language models over their whole life.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+
+RecipeName = Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped recipe.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="stage.key=value or key=value; may be given many times.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME-TIME.")]
+
+
+@app.command()
+def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None) -> None:
+    """Run a recipe from its beginning."""
+    from tutelage.cli.display import Display
+    from tutelage.pipelines import run_recipe
+
+    declared = read_recipe(find_recipe(recipe), overrides or ())
+    folder = out or Path("runs") / f"{declared.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    with Display() as display:
+        display.note(f"run folder: {folder}")
+        report = run_recipe(declared, folder, display)
+    console.print(f"report: {report}", soft_wrap=True)
+
+
+@app.command()
+def check(recipe: RecipeName, overrides: Overrides = None) -> None:
+    """Resolve everything a recipe names, print what would run, and refuse mistakes. Loads no weight."""
+    from tutelage.pipelines import plan_recipe
+
+    for line in plan_recipe(read_recipe(find_recipe(recipe), overrides or ())).lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def resume(folder: Annotated[Path, typer.Argument(help="The run's folder.")]) -> None:
+    """Go on with a run where it was."""
+    from tutelage.cli.display import Display
+    from tutelage.pipelines import resume_run
+
+    with Display() as display:
+        report = resume_run(folder, display)
+    console.print(f"report: {report}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    models: Annotated[list[str], typer.Argument(help="Model names or folders; the first is compared with the others.")],
+    environment: Annotated[
+        str, typer.Option(help="RECIPE:NAME, one of a recipe's environments, or a built-in type such as arithmetic.")
+    ] = "arithmetic",
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value of the environment.")] = None,
+    questions: Annotated[int | None, typer.Option(help="How many questions; default all of the test split.")] = None,
+    samples: Annotated[int, typer.Option(help="Samples per question.")] = 1,
+    temperature: Annotated[float, typer.Option(help="0: greedy.")] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option()] = 256,
+    seed: Annotated[int, typer.Option()] = 0,
+    out: Out = None,
+) -> None:
+    """Ask models the same questions; print scores with intervals and paired tests against the first."""
+    from tutelage.cli.display import Display
+    from tutelage.cli.evaluate import evaluate_models, score_table
+
+    sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+    stage = {"questions": questions, "samples": samples, "sampling": sampling}
+    folder = out or Path("runs") / f"evaluate-{datetime.now():%Y%m%d-%H%M%S}"
+    with Display() as display:
+        results = evaluate_models(models, environment, overrides or [], stage, seed, folder, display)
+    console.print(score_table(models, results))
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="A model's name or folder, or a run's folder.")],
+    prompt: Annotated[str | None, typer.Option(help="Ask this one thing and leave.")] = None,
+    system: Annotated[str | None, typer.Option(help="The system turn.")] = None,
+    temperature: Annotated[float, typer.Option(help="0: greedy.")] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option()] = 256,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Talk with a model. An empty line ends the conversation."""
+    from tutelage.cli.chat import hold_conversation
+
+    hold_conversation(console, model, prompt, system, temperature, max_new_tokens, seed)
+
+
+models_app = typer.Typer(help="List the models known by name, and fetch them.", invoke_without_command=True)
+app.add_typer(models_app, name="models")
+
+
+@models_app.callback()
+def models(context: typer.Context) -> None:
+    """List the models known by name."""
+    if context.invoked_subcommand is not None:
+        return
+    from tutelage.models import known_models, resolve
+
+    table = Table("name", "on this machine", "from")
+    for name in known_models():
+        resolved = resolve(name)
+        table.add_row(name, str(resolved.folder or "no"), resolved.source)
+    console.print(table)
+
+
+@models_app.command()
+def fetch(name: Annotated[str, typer.Argument(help="A known name, or a Hugging Face name.")]) -> None:
+    """Fetch a model into the cache."""
+    from tutelage.models import fetch as fetch_model
+
+    console.print(str(fetch_model(name, console.print)), soft_wrap=True)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe.")] = None,
+) -> None:
+    """List the recipes that ship, or print one."""
+    if name is not None:
+        console.print(find_recipe(name).read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
+        return
+    table = Table("name", "what it does")
+    for recipe, path in shipped_recipes().items():
+        table.add_row(recipe, first_comment(path))
+    console.print(table)
