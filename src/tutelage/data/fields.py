@@ -1,0 +1,86 @@
+"""The fields of one row, taken out with refusals that name the place, the field and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast, get_args
+
+from tutelage.config import nearest
+from tutelage.errors import DataError
+from tutelage.types import Message, Role
+
+Row = Mapping[str, Any]
+
+
+def row_of(value: object, place: str) -> Row:
+    """The row as a mapping. Raises DataError for anything else, and for text that no tokenizer can take."""
+    if not isinstance(value, Mapping):
+        raise DataError(f"{place}: a row must be an object with fields, not {_kind(value)}")
+    for name, field in cast(Row, value).items():
+        _check_text(field, f"{place}: field '{name}'")
+    return cast(Row, value)
+
+
+def text_of(row: Row, field: str, place: str, numbers: bool = False) -> str:
+    """The text of a field. With `numbers`, a number counts as its digits."""
+    if field not in row:
+        raise DataError(f"{place}: no field '{field}'; {nearest(field, list(row))}")
+    value = row[field]
+    if numbers and isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise DataError(f"{place}: field '{field}' must be text, not {_kind(value)}")
+    if not value.strip():
+        raise DataError(f"{place}: field '{field}' is empty")
+    return value
+
+
+def id_of(row: Row, field: str, place: str) -> str:
+    """The row's own id, or its place where it has none."""
+    return place if row.get(field) is None else text_of(row, field, place, numbers=True)
+
+
+def messages_of(row: Row, field: str, place: str) -> list[Message]:
+    """The turns of a conversation."""
+    turns = row[field]
+    if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
+        raise DataError(f"{place}: field '{field}' must be a list of messages, not {_kind(turns)}")
+    messages: list[Message] = []
+    for index, turn in enumerate(cast(Sequence[object], turns)):
+        where = f"{place}: {field}[{index}]"
+        if not isinstance(turn, Mapping):
+            raise DataError(f"{where}: must be an object with 'role' and 'content', not {_kind(turn)}")
+        message = cast(Row, turn)
+        role = text_of(message, "role", where)
+        if role not in get_args(Role):
+            raise DataError(f"{where}: unknown role '{role}': {nearest(role, get_args(Role))}")
+        if message.get("tool_calls"):
+            raise DataError(f"{where}: 'tool_calls' would be lost; write the call into 'content'")
+        messages.append(Message(cast(Role, role), text_of(message, "content", where)))
+    return messages
+
+
+def _check_text(value: object, place: str) -> None:
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise DataError(f"{place} holds a NUL character; remove it")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(f"{place}: character {error.start + 1} is a lone surrogate; repair it") from None
+    elif isinstance(value, Mapping):
+        for name, inner in cast(Row, value).items():
+            _check_text(inner, f"{place}.{name}")
+    elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        for index, inner in enumerate(cast(Sequence[object], value)):
+            _check_text(inner, f"{place}[{index}]")
+
+
+def _kind(value: object) -> str:
+    """What a value is, in the words of a data file."""
+    if value is None:
+        return "null"
+    if isinstance(value, (list, tuple, dict)) and not value:
+        return "empty"
+    names = {"dict": "an object", "list": "a list", "str": "text", "bool": "true or false"}
+    return names.get(type(value).__name__, f"a {type(value).__name__}")
