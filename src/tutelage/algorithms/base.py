@@ -47,8 +47,8 @@ class Algorithm(Part, ABC):
         if completions < self.min_group_size:
             raise ConfigError(
                 f"{where}: {completions} is too few: '{self.type}' compares the completions of a prompt, and "
-                f"every advantage would be 0. Set it to at least {self.min_group_size}, or take the algorithm "
-                "'reinforce', which learns from single completions"
+                f"every advantage would be 0. Set it to at least {self.min_group_size}, or take the "
+                "algorithm 'reinforce', which learns from single completions"
             )
 
 

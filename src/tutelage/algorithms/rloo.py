@@ -47,10 +47,6 @@ class Rloo(Algorithm):
             drift_A = kl.k1(actions.behaviour_A, reference_A)
             advantages_B = advantages_B - self.kl * reductions.sequence_sums(drift_A, sequence_A, sequences)
             metrics |= action_sums(kl=kl.k3(actions.logprobs_A, reference_A))
-        terms_B, clipped_B = policy_losses.clipped_surrogate(
-            ratio_B, advantages_B, self.clip_low, self.clip_high
-        )
-        metrics |= action_sums(
-            entropy=actions.entropy_A, ratio=ratio_B[sequence_A], clipped=clipped_B[sequence_A]
-        )
+        terms_B, clipped_B = policy_losses.clipped_surrogate(ratio_B, advantages_B, self.clip_low, self.clip_high)
+        metrics |= action_sums(entropy=actions.entropy_A, ratio=ratio_B[sequence_A], clipped=clipped_B[sequence_A])
         return Loss(terms_B.sum(), "sequences", metrics)

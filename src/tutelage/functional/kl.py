@@ -1,16 +1,17 @@
 """KL(policy || reference), in nats: estimated from sampled tokens, and exact.
 
 With x = log policy - log reference of a token that the policy sampled (Schulman, 2020, "Approximating KL
-divergence"):
+divergence"), in expectation:
 
-| Estimator | Value | Expectation of the value | Expectation of its gradient, as a loss term |
+| Estimator | Value | Gradient, as a loss term | Policy gradient, as a penalty in the reward |
 |---|---|---|---|
-| k1 | x | KL | 0 |
-| k2 | x^2 / 2 | not KL | the gradient of KL at that token |
-| k3 | exp(-x) - 1 + x | KL | the gradient of KL(reference || policy) at that token |
+| k1 = x | KL | 0 | of KL |
+| k2 = x^2 / 2 | not KL | of KL, token by token | not of KL |
+| k3 = exp(-x) - 1 + x | KL | of the reverse KL, token by token | not of KL |
 
-All three see one token at a time: as a loss term none carries what a token does to the KL of later tokens. In
-the reward any of them does.
+The reverse KL is KL(reference || policy). Token by token: a loss term does not carry what a token does to the
+KL of the tokens after it. The policy gradient of k1, summed over the sequence in its reward, does, and is the
+exact gradient of the sequence's KL.
 """
 
 from __future__ import annotations

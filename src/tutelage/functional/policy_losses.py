@@ -19,9 +19,7 @@ def reinforce(logprobs_A: Tensor, advantages_A: Tensor) -> Tensor:
     return -advantages_A.detach() * logprobs_A
 
 
-def clipped_surrogate(
-    ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float
-) -> tuple[Tensor, Tensor]:
+def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float) -> tuple[Tensor, Tensor]:
     """-min(r A, clip(r, 1 - low, 1 + high) A), the PPO objective (1707.06347), equation 7, with its sign
     turned.
 

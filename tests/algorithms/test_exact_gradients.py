@@ -1,0 +1,128 @@
+"""Which algorithm's expected gradient is the gradient of the expected reward: by enumeration, to 1e-12."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.functional.oracle import World, expected_gradient, gradient, random_logits
+from tutelage.algorithms import DrGrpo, Grpo, Reinforce, Rloo, supervised_loss
+from tutelage.algorithms.base import Algorithm
+from tutelage.functional.advantages import STD_EPS
+
+WORLDS = [World(ends=False), World(ends=True)]
+UNCLIPPED = 1e9
+
+
+def policy() -> Tensor:
+    return random_logits(1).requires_grad_()
+
+
+def expected(algorithm: Algorithm, world: World, logits: Tensor, group: int, **others: Tensor) -> Tensor:
+    return expected_gradient(world, logits, group, algorithm.credit, algorithm.loss, **others)
+
+
+def close(left: Tensor, right: Tensor) -> None:
+    torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-12)
+
+
+def cosine(left: Tensor, right: Tensor) -> float:
+    return torch.cosine_similarity(left.flatten(), right.flatten(), dim=0).item()
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("group", [1, 2])
+def test_reinforce_is_the_gradient_of_the_expected_reward(world: World, group: int) -> None:
+    logits = policy()
+    close(
+        expected(Reinforce(baseline="none"), world, logits, group),
+        -gradient(world.expected_reward(logits), logits),
+    )
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("group", [2, 3])
+def test_a_mean_with_the_own_sample_in_it_shrinks_the_gradient(world: World, group: int) -> None:
+    logits = policy()
+    exact = -gradient(world.expected_reward(logits), logits)
+    close(expected(Reinforce(baseline="mean"), world, logits, group), exact * (group - 1) / group)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("group", [2, 3])
+def test_leave_one_out_is_the_gradient_of_the_expected_reward(world: World, group: int) -> None:
+    logits = policy()
+    close(expected(Rloo(), world, logits, group), -gradient(world.expected_reward(logits), logits))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_leave_one_out_stays_exact_on_another_policys_samples(world: World) -> None:
+    logits = policy()
+    unclipped = Rloo(clip_low=UNCLIPPED, clip_high=UNCLIPPED)
+    grad = expected(unclipped, world, logits, 2, behaviour=random_logits(2))
+    close(grad, -gradient(world.expected_reward(logits), logits))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_anchor_of_rloo_is_the_gradient_of_the_sequences_kl(world: World) -> None:
+    logits, reference = policy(), random_logits(3)
+    objective = world.expected_reward(logits) - 0.7 * world.exact_kl(logits, reference)
+    close(expected(Rloo(kl=0.7), world, logits, 2, reference=reference), -gradient(objective, logits))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("group", [2, 3])
+def test_dr_grpo_is_a_fixed_share_of_the_exact_gradient(world: World, group: int) -> None:
+    logits = policy()
+    exact = -gradient(world.expected_reward(logits), logits)
+    close(expected(DrGrpo(length=5), world, logits, group), exact * (group - 1) / group / 5)
+
+
+def test_grpo_is_not_the_gradient_of_the_expected_reward() -> None:
+    """Scaled by the std, even answers of one length give another direction; 1 / length bends it further."""
+    logits = policy()
+    for world in WORLDS:
+        exact = -gradient(world.expected_reward(logits), logits)
+        assert 0.5 < cosine(expected(Grpo(kl=0.0), world, logits, 2), exact) < 0.999
+
+
+def test_grpo_with_pairs_is_the_gradient_of_winning_against_itself() -> None:
+    """What does hold: with G = 2 and one length, the exact gradient of E[win(R - R')], R' from a frozen self."""
+    world, logits = World(), policy()
+    frozen_S = world.logprobs_S(logits.detach()).exp()
+    gap_SS = world.rewards_S[:, None] - world.rewards_S[None, :]
+    win_SS = (gap_SS / 2) / (gap_SS.abs() / math.sqrt(2) + STD_EPS)
+    objective = world.logprobs_S(logits).exp() @ win_SS @ frozen_S
+    close(expected(Grpo(kl=0.0), world, logits, 2), -gradient(objective, logits) / 2)  # / 2: the length
+
+
+@dataclass(frozen=True)
+class BinaryWorld(World):
+    @property
+    def rewards_S(self) -> Tensor:
+        return (super().rewards_S > 0).double()
+
+
+def test_grpo_with_right_or_wrong_answers_of_one_length_has_the_exact_direction() -> None:
+    """What does hold: c(p) times the exact gradient, p the success rate, k right of G with probability Bin(k; G, p)."""
+    world, logits, group = BinaryWorld(), policy(), 3
+    p = world.expected_reward(logits).item()
+    factor = 0.0
+    for k in range(1, group):
+        std = math.sqrt(k * (group - k) / group / (group - 1)) + STD_EPS
+        right, wrong = (1 - k / group) / std, (-k / group) / std
+        chance = math.comb(group, k) * p**k * (1 - p) ** (group - k)
+        factor += chance * (k * right / p - (group - k) * wrong / (1 - p)) / group
+    exact = -gradient(world.expected_reward(logits), logits)
+    close(expected(Grpo(kl=0.0), world, logits, group), exact * factor / 2)
+
+
+def test_supervised_loss_is_the_gradient_of_the_cross_entropy() -> None:
+    """Samples of a teacher, credit 1: the gradient of KL(teacher || policy), summed over tokens."""
+    world, logits, teacher = World(ends=True), policy(), random_logits(4)
+    grad = expected_gradient(world, logits, 1, lambda rewards, _: torch.ones_like(rewards), supervised_loss, teacher)
+    close(grad, gradient(world.exact_kl(teacher, logits), logits))

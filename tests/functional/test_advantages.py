@@ -1,0 +1,79 @@
+"""Advantages by hand, and what must hold for any rewards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tutelage.functional import advantages
+
+Credit = Callable[[Tensor, Tensor], Tensor]
+ALL: list[Credit] = [
+    advantages.group_centred,
+    advantages.group_scaled,
+    advantages.leave_one_out,
+    advantages.batch_centred,
+]
+
+
+def test_by_hand() -> None:
+    rewards_PG = torch.tensor([[1.0, 2.0, 6.0, math.nan], [5.0, 1.0, 1.0, 1.0]])
+    valid_PG = torch.tensor([[True, True, True, False], [True, True, False, False]])
+    expected = torch.tensor([[-2.0, -1.0, 3.0, 0.0], [2.0, -2.0, 0.0, 0.0]])
+    torch.testing.assert_close(advantages.group_centred(rewards_PG, valid_PG), expected)
+    std_P1 = torch.tensor([[math.sqrt(14 / 2)], [math.sqrt(8)]])
+    torch.testing.assert_close(advantages.group_scaled(rewards_PG, valid_PG), expected / (std_P1 + 1e-4))
+    others = torch.tensor([[1.0 - 4.0, 2.0 - 3.5, 6.0 - 1.5, 0.0], [5.0 - 1.0, 1.0 - 5.0, 0.0, 0.0]])
+    torch.testing.assert_close(advantages.leave_one_out(rewards_PG, valid_PG), others)
+    batch = torch.tensor([[-2.0, -1.0, 3.0, 0.0], [2.0, -2.0, 0.0, 0.0]])  # the mean of all five is 3 as well
+    torch.testing.assert_close(advantages.batch_centred(rewards_PG, valid_PG), batch)
+
+
+@pytest.mark.parametrize("credit", ALL)
+@pytest.mark.parametrize("valid", [[True] * 7, [True, False, False, True, True, False, True]])
+def test_equal_rewards_teach_exactly_nothing(credit: Credit, valid: list[bool]) -> None:
+    """0.1 has no exact mean in floating point: the centred rewards would be 1e-9, and scaled 1e-5."""
+    rewards_PG = torch.full((2, 7), 0.1)
+    assert credit(rewards_PG, torch.tensor([valid, valid])).eq(0).all()
+
+
+@pytest.mark.parametrize("credit", ALL[:3])
+def test_one_valid_sample_teaches_nothing_and_none_neither(credit: Credit) -> None:
+    rewards_PG = torch.tensor([[3.0, math.inf, math.nan], [-math.inf, math.nan, 2.0]])
+    valid_PG = torch.tensor([[True, False, False], [False, False, False]])
+    assert credit(rewards_PG, valid_PG).tolist() == [[0.0] * 3] * 2
+    assert credit(torch.tensor([[5.0]]), torch.tensor([[True]])).tolist() == [[0.0]]
+
+
+def test_whole_numbers_are_rewards_too() -> None:
+    credit_PG = advantages.group_centred(torch.tensor([[0, 1, 1]]), torch.ones(1, 3, dtype=torch.bool))
+    torch.testing.assert_close(credit_PG, torch.tensor([[-2 / 3, 1 / 3, 1 / 3]]))
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
+    prompts, group = draw(st.integers(1, 3)), draw(st.integers(1, 6))
+    numbers = st.floats(-1e4, 1e4, width=32)
+    size = prompts * group
+    rewards = draw(st.lists(numbers, min_size=size, max_size=size))
+    valid = draw(st.lists(st.booleans(), min_size=size, max_size=size))
+    return torch.tensor(rewards).view(prompts, group), torch.tensor(valid).view(prompts, group)
+
+
+@settings(max_examples=100, deadline=None)
+@given(groups(), st.floats(-100, 100, width=32))
+def test_finite_centred_and_blind_to_a_shift(both: tuple[Tensor, Tensor], shift: float) -> None:
+    rewards_PG, valid_PG = both[0].double(), both[1]
+    for credit in ALL:
+        credit_PG = credit(rewards_PG, valid_PG)
+        assert credit_PG.isfinite().all()
+        assert credit_PG[~valid_PG].eq(0).all()
+        torch.testing.assert_close(credit(rewards_PG + shift, valid_PG), credit_PG, rtol=1e-6, atol=1e-6)
+        sums = credit_PG.sum() if credit is advantages.batch_centred else credit_PG.sum(1)
+        torch.testing.assert_close(sums, torch.zeros_like(sums), rtol=0, atol=1e-6)
