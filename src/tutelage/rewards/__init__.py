@@ -1,0 +1,45 @@
+"""What an answer is worth: components with names and weights, run with timeouts, faults as data. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tutelage.config import build
+from tutelage.rewards.base import Reward, refuse_ambiguous
+from tutelage.rewards.function import FunctionReward
+from tutelage.rewards.numeric import NumericReward
+from tutelage.rewards.suite import RewardSuite
+from tutelage.rewards.task import TaskReward
+
+REWARDS: Final[Mapping[str, type[Reward]]] = {
+    "function": FunctionReward,
+    "numeric": NumericReward,
+    "task": TaskReward,
+}
+
+
+def build_reward(table: object, where: str) -> Reward:
+    """The reward that a recipe's table declares. Raises ConfigError that names the key and the remedy."""
+    reward = build(table, REWARDS, Reward, where)
+    reward.check(where)
+    return reward
+
+
+def build_rewards(tables: Sequence[object], where: str) -> tuple[Reward, ...]:
+    """The rewards that a stage's tables declare, no two with the same name."""
+    rewards = tuple(build_reward(table, f"{where}[{i}]") for i, table in enumerate(tables))
+    refuse_ambiguous(rewards, where)
+    return rewards
+
+
+__all__ = [
+    "REWARDS",
+    "FunctionReward",
+    "NumericReward",
+    "Reward",
+    "RewardSuite",
+    "TaskReward",
+    "build_reward",
+    "build_rewards",
+]

@@ -1,0 +1,122 @@
+"""`Reward`: what an answer is worth. Each kind is its recipe's table. Nothing here imports torch: workers load it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tutelage.config import Part
+from tutelage.errors import ConfigError
+from tutelage.types import Prompt, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a sample could not be scored. A fault is data: it is recorded with its reason, never scored 0."""
+
+    reason: str
+
+
+Outcome = float | Fault
+
+
+class Reward(Part, ABC):
+    """One component of the reward: an entry of a recipe's `rewards`.
+
+    A user's own kind inherits it and is named by `type = "module:Class"`. What it scores must depend on the prompt and
+    the sample alone: a worker may be killed and replaced between any two calls.
+    """
+
+    isolated: ClassVar[bool] = True  # scored in a worker that is killed when it hangs; False: too simple to hang
+
+    type: str  # its name in a recipe
+    name: str | None = None  # its name in metrics and records; by default its type
+    weight: float = 1.0  # of its score in the sample's reward
+
+    @property
+    def label(self) -> str:
+        """The component's name in metrics and records."""
+        return self.name or self.type
+
+    @property
+    def grouped(self) -> bool:
+        """Does one call score all samples of a prompt? Then `score_group` is called, else `score`."""
+        return False
+
+    def check(self, where: str) -> None:
+        """Looks for what the score needs, without loading it.
+
+        Raises:
+            ConfigError: something that the table names does not exist.
+            MissingExtraError: an optional package is not installed.
+        """
+
+    def prepare(self) -> None:
+        """Loads what the score needs. Called once in every worker, before any sample's time is counted."""
+
+    @abstractmethod
+    def score(self, prompt: Prompt, sample: Sample) -> float:
+        """What the sample is worth. Whatever it raises becomes the sample's recorded failure."""
+
+    def score_group(self, prompt: Prompt, samples: Sequence[Sample]) -> Sequence[object]:
+        """What each sample of a prompt is worth, in their order."""
+        return [self.score(prompt, sample) for sample in samples]
+
+
+def refuse_ambiguous(rewards: Sequence[Reward], where: str) -> None:
+    """Raises ConfigError where there is no component, or two of them have the same name."""
+    if not rewards:
+        raise ConfigError(f"{where}: give at least one reward, such as {{ type = 'task' }}")
+    labels = [reward.label for reward in rewards]
+    for i, label in enumerate(labels):
+        if label in labels[:i]:
+            raise ConfigError(f"{where}[{i}].name: '{label}' is already a reward's name: give each a name of its own")
+
+
+def outcomes(reward: Reward, prompt: Prompt, samples: Sequence[Sample]) -> list[Outcome]:
+    """One outcome a sample. Never raises: what goes wrong is the fault of the samples it went wrong with."""
+    if not reward.grouped:
+        return [_outcome(reward, prompt, sample) for sample in samples]
+    try:
+        values = reward.score_group(prompt, samples)
+    except (Exception, SystemExit) as error:
+        return [_raised(error)] * len(samples)
+    if hasattr(values, "tolist"):  # numpy's and torch's arrays
+        values = values.tolist()
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence):
+        return [Fault(f"returned {_shown(values)}, not a list of {len(samples)} numbers")] * len(samples)
+    if len(values) != len(samples):
+        return [Fault(f"returned {len(values)} scores for {len(samples)} samples")] * len(samples)
+    return [_checked(value) for value in values]
+
+
+def _outcome(reward: Reward, prompt: Prompt, sample: Sample) -> Outcome:
+    try:
+        return _checked(reward.score(prompt, sample))
+    except (Exception, SystemExit) as error:
+        return _raised(error)
+
+
+def _checked(value: object) -> Outcome:
+    """A finite float, or the fault. True and False are 1 and 0; numpy's and torch's scalars are numbers too."""
+    if value is None or isinstance(value, str | bytes):
+        return Fault(f"returned {_shown(value)}, not a number")
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a torch tensor of several numbers
+        return Fault(f"returned {_shown(value)}, not a number")
+    return number if math.isfinite(number) else Fault(f"returned {number}, not a finite number")
+
+
+def _raised(error: BaseException) -> Fault:
+    message = " ".join(str(error).split())
+    return Fault(f"raised {type(error).__name__}" + (f": {message[:300]}" if message else ""))
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "None"
+    return f"{type(value).__name__} {value!r}"[:100]

@@ -1,0 +1,105 @@
+"""The suite: all components of a reward at work on groups of samples, with timeouts, and faults as data."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from itertools import islice
+from types import TracebackType
+from typing import Self
+
+from tutelage.rewards.base import Fault, Outcome, Reward, outcomes, refuse_ambiguous
+from tutelage.rewards.pool import WorkerPool
+from tutelage.rewards.task import resolve_task
+from tutelage.rewards.worker import Job
+from tutelage.types import Group, Sample
+
+
+class RewardSuite:
+    """Scores groups. Use it as a context manager: leaving it ends its workers.
+
+    A sample whose components all gave a finite number gets `reward`, their weighted sum; one with a faulty component
+    gets `failure`, which names the component and the reason, and its `reward` stays None. What a sample gets depends
+    on nothing but its prompt and itself (and its group, for a batch function): not on order, nor on the workers.
+
+    Args:
+        rewards: the components.
+        timeout: seconds an isolated component may take over one sample. A batch gets as many times that.
+        workers: the most processes for isolated components; None: one for each core, at most 8.
+        task: the environment's scorer, which `{type = "task"}` stands for.
+    """
+
+    def __init__(
+        self,
+        rewards: Sequence[Reward],
+        timeout: float = 10.0,
+        workers: int | None = None,
+        task: Reward | None = None,
+    ) -> None:
+        self.rewards = resolve_task(rewards, task)
+        refuse_ambiguous(self.rewards, "rewards")
+        self._timeout = timeout
+        self._isolated = [reward for reward in self.rewards if reward.isolated]
+        self._pool = WorkerPool(self._isolated, workers or min(os.cpu_count() or 1, 8))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The components' names, as they stand in `Sample.rewards`."""
+        return tuple(reward.label for reward in self.rewards)
+
+    def score(self, groups: Sequence[Group]) -> None:
+        """Fills `rewards`, and `reward` or `failure`, of every sample. To be called from one thread at a time.
+
+        Raises:
+            TutelageError: no worker can start, or none can load the rewards.
+        """
+        samples = [sample for group in groups for sample in group.samples]
+        answers = self._pool.run(self._jobs(groups))
+        isolated = iter([outcome for answer in answers for outcome in answer])
+        columns: list[list[Outcome]] = []
+        for reward in self.rewards:
+            if reward.isolated:
+                columns.append(list(islice(isolated, len(samples))))
+            else:
+                columns.append([o for group in groups for o in outcomes(reward, group.prompt, group.samples)])
+        for sample, row in zip(samples, zip(*columns, strict=True), strict=True):
+            self._conclude(sample, row)
+
+    def close(self) -> None:
+        """Ends the workers. The suite may be used again afterwards: they start anew."""
+        self._pool.close()
+
+    def _jobs(self, groups: Sequence[Group]) -> list[Job]:
+        """Component by component, group by group: a job for each sample, or for each group where they go together."""
+        jobs: list[Job] = []
+        for place, reward in enumerate(self._isolated):
+            for group in groups:
+                together = [group.samples] if reward.grouped else [[sample] for sample in group.samples]
+                jobs += [Job(place, group.prompt, part, self._timeout * len(part)) for part in together]
+        return jobs
+
+    def _conclude(self, sample: Sample, row: Sequence[Outcome]) -> None:
+        sample.rewards, sample.reward, sample.failure = {}, None, None
+        faults: list[str] = []
+        total = 0.0
+        for reward, outcome in zip(self.rewards, row, strict=True):
+            if isinstance(outcome, Fault):
+                faults.append(f"{reward.label}: {outcome.reason}")
+            else:
+                sample.rewards[reward.label] = outcome
+                total += reward.weight * outcome
+        if not faults and not math.isfinite(total):
+            faults.append(f"the weighted sum of {sample.rewards} is {total}")
+        if faults:
+            sample.failure = "; ".join(faults)
+        else:
+            sample.reward = total
