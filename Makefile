@@ -1,0 +1,49 @@
+# Each target makes and fills .venv itself where needed.
+#   make quickstart   a real model learns arithmetic, in minutes
+#   make test         the tests
+#   make check        format, lint, types, import directions, tests, examples: what CI runs
+#   make bench        speed beside the peers, as JSON
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Where only a CUDA build of torch is offered and a CPU is meant, name the CPU builds' index here.
+PIP_FLAGS ?=
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_FLAGS)
+
+.PHONY: quickstart test check bench format clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[gguf]'
+	touch $@
+
+$(VENV)/.developer: $(VENV)/.user
+	$(PIP) --editable '.[all,dev]'
+	touch $@
+
+quickstart: $(VENV)/.user
+	$(BIN)/tutelage run quickstart
+
+test: $(VENV)/.developer
+	$(BIN)/pytest -n 2
+
+check: $(VENV)/.developer
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2
+	$(BIN)/python examples/run_all.py
+
+format: $(VENV)/.developer
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.developer
+	$(BIN)/python bench/generation.py
+
+clean:
+	rm -rf $(VENV) build dist
