@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tutelage.config import build
+from tutelage.errors import ConfigError
 from tutelage.rewards.base import Reward, refuse_ambiguous
 from tutelage.rewards.function import FunctionReward
 from tutelage.rewards.numeric import NumericReward
@@ -26,11 +27,22 @@ def build_reward(table: object, where: str) -> Reward:
     return reward
 
 
-def build_rewards(tables: Sequence[object], where: str) -> tuple[Reward, ...]:
-    """The rewards that a stage's tables declare, no two with the same name."""
-    rewards = tuple(build_reward(table, f"{where}[{i}]") for i, table in enumerate(tables))
+def build_rewards(tables: Sequence[object], where: str, task: Reward | None = None) -> tuple[Reward, ...]:
+    """The rewards that a stage's tables declare, no two with the same name.
+
+    Args:
+        task: the environment's scorer, which `{type = "task"}` stands for.
+    """
+    rewards: list[Reward] = []
+    for i, table in enumerate(tables):
+        reward = build_reward(table, f"{where}[{i}]")
+        if isinstance(reward, TaskReward):
+            if task is None:
+                raise ConfigError(f"{where}[{i}]: 'task' is an environment's own score, and there is no environment")
+            reward = reward.resolve(task)
+        rewards.append(reward)
     refuse_ambiguous(rewards, where)
-    return rewards
+    return tuple(rewards)
 
 
 __all__ = [

@@ -11,7 +11,6 @@ from typing import Self
 
 from tutelage.rewards.base import Fault, Outcome, Reward, outcomes, refuse_ambiguous
 from tutelage.rewards.pool import WorkerPool
-from tutelage.rewards.task import resolve_task
 from tutelage.rewards.worker import Job
 from tutelage.types import Group, Sample
 
@@ -24,20 +23,13 @@ class RewardSuite:
     on nothing but its prompt and itself (and its group, for a batch function): not on order, nor on the workers.
 
     Args:
-        rewards: the components.
+        rewards: the components, as `build_rewards` makes them.
         timeout: seconds an isolated component may take over one sample. A batch gets as many times that.
         workers: the most processes for isolated components; None: one for each core, at most 8.
-        task: the environment's scorer, which `{type = "task"}` stands for.
     """
 
-    def __init__(
-        self,
-        rewards: Sequence[Reward],
-        timeout: float = 10.0,
-        workers: int | None = None,
-        task: Reward | None = None,
-    ) -> None:
-        self.rewards = resolve_task(rewards, task)
+    def __init__(self, rewards: Sequence[Reward], timeout: float = 10.0, workers: int | None = None) -> None:
+        self.rewards = tuple(rewards)
         refuse_ambiguous(self.rewards, "rewards")
         self._timeout = timeout
         self._isolated = [reward for reward in self.rewards if reward.isolated]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-from tutelage.errors import ConfigError
 from tutelage.rewards.base import Reward
 from tutelage.types import Prompt, Sample
 
@@ -18,17 +16,10 @@ class TaskReward(Reward):
     type: str = "task"
 
     def score(self, prompt: Prompt, sample: Sample) -> float:
-        raise NotImplementedError("the reward 'task' stands for the environment's scorer: see resolve_task")
+        raise NotImplementedError(
+            "the reward 'task' stands for the environment's scorer; `build_rewards` puts it there"
+        )
 
-
-def resolve_task(rewards: Sequence[Reward], scorer: Reward | None) -> tuple[Reward, ...]:
-    """The rewards with the environment's scorer in the place of `{type = "task"}`."""
-    resolved: list[Reward] = []
-    for reward in rewards:
-        if not isinstance(reward, TaskReward):
-            resolved.append(reward)
-        elif scorer is None:
-            raise ConfigError("rewards: {type = 'task'} is the environment's own score, and none was given")
-        else:
-            resolved.append(scorer.model_copy(update={"name": reward.label, "weight": reward.weight}))
-    return tuple(resolved)
+    def resolve(self, scorer: Reward) -> Reward:
+        """The environment's scorer under this table's name and weight."""
+        return scorer.model_copy(update={"name": self.label, "weight": self.weight})
