@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -100,6 +100,11 @@ STYLES: dict[str, tuple[str, str | None, str, str, tuple[str, ...]]] = {
     "gemma": (GEMMA, "<bos>", "<end_of_turn>", "<pad>", _GEMMA_SPECIALS),
 }
 
+# How Llama 3 and Qwen cut text into words. Unlike GPT-2's way, line breaks in a row are one word.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _CORPUS = (
     "You are a helpful assistant.\n\nWhat is 12 + 30? Answer with just the number.\n42\n",
     "system\nuser\nassistant\nmodel\n\n\nThe answer is 7. The answer is not 8.\n  indented\n\n",
@@ -112,6 +117,9 @@ def tiny_tokenizer(style: str = "chatml") -> PreTrainedTokenizerFast:
     template, bos, end, pad, specials = STYLES[style]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if style in ("qwen", "thinking", "llama3"):
+        split = pre_tokenizers.Split(Regex(_WORDS), "isolated")
+        bpe.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
