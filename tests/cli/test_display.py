@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from tutelage.cli import display as module
-from tutelage.cli.display import Display, duration, sparkline
-from tutelage.training.progress import Progress, Quiet
+from tutelage.cli.display import Display, sparkline
+from tutelage.training.progress import Progress, Quiet, duration
 
 STEP = {"reward": 0.52, "score": 0.5, "entropy": 0.311, "kl": 0.0123, "length": 5.25, "clipped": 0.031,
         "tokens_per_second": 1812.4, "grad_norm": 1.0}  # fmt: skip
@@ -108,9 +108,7 @@ def test_quiet_hears_everything_and_says_nothing(clock, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.2, "0 s"), (59.4, "59 s"), (187, "3:07 min"), (7500, "2:05 h")]
-)
+@pytest.mark.parametrize(("seconds", "words"), [(0.2, "0 s"), (59.4, "59 s"), (187, "3:07 min"), (7500, "2:05 h")])
 def test_durations(seconds, words):
     assert duration(seconds) == words
 

@@ -9,9 +9,7 @@ from scipy.stats import binomtest
 from tutelage.evaluation.paired import mcnemar, sign_flip
 
 
-@pytest.mark.parametrize(
-    ("gained", "lost"), [(0, 0), (1, 0), (0, 5), (7, 7), (10, 2), (84, 3), (60, 41), (700, 600)]
-)
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (0, 5), (7, 7), (10, 2), (84, 3), (60, 41), (700, 600)])
 def test_mcnemar_equals_the_binomial_test(gained, lost):
     expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
     assert mcnemar(gained, lost) == pytest.approx(expected, rel=1e-9)

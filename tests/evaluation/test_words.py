@@ -21,9 +21,7 @@ def test_comparisons():
     none = Comparison(-0.0001, -0.02, 0.02, 1.0, 200, "McNemar")
     assert comparison_in_words(none).startswith("0 points (−2 to 2), p = 1,")
     reward = Comparison(1.25, 0.5, 2.0, 0.0123, 40, "paired permutation test")
-    assert (
-        comparison_in_words(reward, share=False) == "+1.250 (0.500–2.000), p = 0.012, paired permutation test"
-    )
+    assert comparison_in_words(reward, share=False) == "+1.250 (0.500–2.000), p = 0.012, paired permutation test"
     single = Comparison(0.2, None, None, 1.0, 1, "paired permutation test")
     assert comparison_in_words(single) == "+20 points, p = 1, paired permutation test"
 

@@ -15,6 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tutelage.training.progress import duration
+
 SHOWN: Mapping[str, tuple[str, str]] = {
     "reward": ("reward", ".3f"),
     "score": ("score", ".1%"),
@@ -75,9 +77,7 @@ class Display:
         self._stage = stage = _Stage(name, kind, f"{index}/{stages}", total_steps, monotonic())
         if self._console.is_terminal:
             self._stop_live()
-            self._live = Live(
-                get_renderable=self._panel, console=self._console, refresh_per_second=4, transient=True
-            )
+            self._live = Live(get_renderable=self._panel, console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         else:
             steps = f": {total_steps} steps" if total_steps else ""
@@ -148,16 +148,6 @@ class Display:
         return Panel(Group(*rows), title=title, title_align="left", border_style="dim", width=width)
 
 
-def duration(seconds: float) -> str:
-    """`42 s`, `3:07 min` or `2:05 h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02} h"
-
-
 def _glance(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     return [(label, format(metrics[name], spec)) for name, (label, spec) in SHOWN.items() if name in metrics]
 
@@ -185,9 +175,7 @@ def _numbers(stage: _Stage) -> Table:
     traced = "reward" if "reward" in stage.metrics else "loss"
     grid = Table.grid(padding=(0, 2))
     grid.add_row(*(Text(label, style="dim") for label, _ in pairs), Text(f"{traced} so far", style="dim"))
-    grid.add_row(
-        *(Text(value, style="bold") for _, value in pairs), Text(sparkline(stage.curve), style="cyan")
-    )
+    grid.add_row(*(Text(value, style="bold") for _, value in pairs), Text(sparkline(stage.curve), style="cyan"))
     return grid
 
 

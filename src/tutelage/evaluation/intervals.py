@@ -27,9 +27,7 @@ def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[floa
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def paired_share_difference(
-    gained: int, lost: int, n: int, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
+def paired_share_difference(gained: int, lost: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The adjusted Wald interval of a paired difference of shares (Bonett and Price, 2012).
 
     Args:
@@ -55,9 +53,7 @@ def bootstrap_mean(
     if n < 2:
         raise ValueError("one question says nothing about how much questions differ")
     rng = np.random.default_rng(seed)
-    means = np.concatenate(
-        [values[rng.integers(0, n, (rows, n))].mean(axis=1) for rows in blocks(resamples, n)]
-    )
+    means = np.concatenate([values[rng.integers(0, n, (rows, n))].mean(axis=1) for rows in blocks(resamples, n)])
     # A resample's variance is (n - 1) / n of the unbiased one: small evaluations would look too sure.
     means = mean + (means - mean) * math.sqrt(n / (n - 1))
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])

@@ -28,15 +28,14 @@ MEANINGS: dict[str, Meaning] = {
     "entropy": Meaning(
         "Entropy", "How undecided the policy is at each token, in nats; near 0 it has stopped exploring."
     ),
-    "kl": Meaning(
-        "KL to the reference", "How far the policy has moved from its frozen start, in nats a token."
+    "kl": Meaning("KL to the reference", "How far the policy has moved from its frozen start, in nats a token."),
+    "ratio": Meaning(
+        "Probability ratio", "Mean ratio of the policy's to the sampling policy's probability; 1 when on-policy."
     ),
     "clipped": Meaning("Clipped share", "Share of tokens whose probability ratio left the clip range."),
     "length": Meaning("Response length", "Mean number of tokens in a completion."),
     "truncated": Meaning("Truncated share", "Share of completions cut off at the token limit."),
-    "loss": Meaning(
-        "Loss", "What the optimizer minimises; in RL it hovers around 0 by construction and says little."
-    ),
+    "loss": Meaning("Loss", "What the optimizer minimises; in RL it hovers around 0 by construction and says little."),
     "grad_norm": Meaning("Gradient norm", "Size of the gradient before clipping; spikes are warnings."),
     "lr": Meaning("Learning rate", "The step size that the schedule gave."),
     "mismatch": Meaning(
@@ -47,9 +46,7 @@ MEANINGS: dict[str, Meaning] = {
     "mismatch_max": Meaning(
         "Largest mismatch", "The largest difference of the two log-probabilities over the step's tokens."
     ),
-    "failed": Meaning(
-        "Failed samples", "Samples whose reward could not be computed; left out, never counted as 0."
-    ),
+    "failed": Meaning("Failed samples", "Samples whose reward could not be computed; left out, never counted as 0."),
     "zero_spread_groups": Meaning(
         "Groups without spread",
         "Share of prompts whose samples all got the same reward and so teach nothing.",

@@ -55,3 +55,13 @@ class Quiet:
 
     def note(self, text: str) -> None:
         pass
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3:07 min` or `2:05 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"

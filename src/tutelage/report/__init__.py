@@ -1,0 +1,5 @@
+"""The HTML page that a run leaves behind."""
+
+from tutelage.report.build import build_report
+
+__all__ = ["build_report"]

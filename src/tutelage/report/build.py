@@ -1,0 +1,141 @@
+"""`report.html` of a run: one file that needs nothing but a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from tutelage.report.charts import curve
+from tutelage.report.read import Run, StageRecord, read_run
+from tutelage.report.samples import browser, pairs
+from tutelage.report.story import EvaluationTable, evaluation_tables, headline
+from tutelage.training.metrics import MEANINGS, Meaning, meaning
+from tutelage.training.progress import duration
+
+_FIRST = (
+    "reward", "score", "entropy", "kl", "length", "truncated", "clipped", "loss", "grad_norm", "mismatch",
+    "tokens_per_second",
+)  # fmt: skip
+_PHASES = (("generate_seconds", "sampling"), ("reward_seconds", "rewards"), ("learn_seconds", "learning"))
+_REASONS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One metric of one stage."""
+
+    meaning: Meaning
+    last: str
+    svg: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """The charts of one stage: the ones that everybody looks at, and the others."""
+
+    stage: StageRecord
+    first: Sequence[Chart]
+    others: Sequence[Chart]
+
+
+def build_report(run_dir: Path) -> Path:
+    """Writes DIR/report.html out of what lies in the run's folder, finished or not. Returns its path."""
+    page = _render(read_run(run_dir))
+    path = run_dir / "report.html"
+    beside = run_dir / ".report.html.partial"
+    beside.write_text(page, encoding="utf-8", errors="replace")
+    os.replace(beside, path)
+    return path
+
+
+def _render(run: Run) -> str:
+    room = files("tutelage.report")
+    script = (room / "report.js").read_text(encoding="utf-8")
+    tables = evaluation_tables(run)
+    compared = next((table for table in tables if len(table.rows) > 1), None)
+    # What a model wrote is escaped; without exception, for this is the page where it would be run.
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["duration"] = duration
+    environment.filters["unbroken"] = _unbroken
+    template = environment.from_string((room / "template.html").read_text(encoding="utf-8"))
+    longest = max((stage.seconds or 0.0 for stage in run.stages), default=0.0)
+    return template.render(
+        run=run,
+        title=run.recipe.get("name") or run.folder.resolve().name,
+        headline=headline(tables),
+        tables=tables,
+        longest=longest or 1.0,
+        outcome=_outcome,
+        phases=_phases,
+        curves=[_curves(stage) for stage in run.stages if stage.rows],
+        pairs=pairs(run, compared.rows[0].stage, compared.rows[-1].stage) if compared else None,
+        browser=browser(run),
+        failures=run.samples.failures.most_common(_REASONS),
+        other_failures=_others(run),
+        recipe=json.dumps(run.recipe, indent=2, ensure_ascii=False),
+        style=Markup((room / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _unbroken(text: str) -> str:
+    """Keeps a line from breaking inside of "43 % (37–50)"."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace("–", "\N{WORD JOINER}–\N{WORD JOINER}")
+
+
+def _curves(stage: StageRecord) -> Curves:
+    """The stage's metrics, the known ones in the order of their importance."""
+    seen = dict.fromkeys(
+        name
+        for row in stage.rows
+        for name, value in row.items()
+        if name not in ("stage", "step", "seconds") and isinstance(value, (int, float))
+    )
+    first = [name for name in _FIRST if name in seen]
+    known = [name for name in MEANINGS if name in seen and name not in first]
+    own = [name for name in seen if name not in first and name not in known]
+    return Curves(stage, [_chart(stage, n) for n in first], [_chart(stage, n) for n in known + own])
+
+
+def _chart(stage: StageRecord, name: str) -> Chart:
+    rows = [row for row in stage.rows if name in row]
+    values = [row[name] if isinstance(row[name], (int, float)) else None for row in rows]
+    last = next(value for value in reversed(values) if value is not None)
+    about = meaning(name)
+    svg = curve(f"{about.title} over the steps of {stage.name}", [row["step"] for row in rows], values)
+    return Chart(about, f"{last:.4g}".replace("-", "−"), Markup(svg))
+
+
+def _outcome(stage: StageRecord, tables: Sequence[EvaluationTable]) -> str:
+    """A stage's result in a few words."""
+    for row in (row for table in tables for row in table.rows):
+        if row.stage is stage:
+            return f"{row.score} on {row.summary.n:,} questions"
+    if stage.result is not None:
+        return f"{stage.result['steps']:,} steps" if "steps" in stage.result else ""
+    return f"so far {stage.rows[-1]['step']:,} steps" if stage.rows else ""
+
+
+def _phases(stage: StageRecord) -> str:
+    """Where the time of a stage went."""
+    spent = {
+        word: sum(row[name] for row in stage.rows if isinstance(row.get(name), (int, float))) for name, word in _PHASES
+    }
+    total = sum(spent.values())
+    return ", ".join(f"{word} {100 * seconds / total:.0f} %" for word, seconds in spent.items() if total)
+
+
+def _others(run: Run) -> int:
+    """Failures whose reasons are not in the table."""
+    counts = run.samples.failures
+    return counts.total() - sum(count for _, count in counts.most_common(_REASONS))

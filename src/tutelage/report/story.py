@@ -1,0 +1,150 @@
+"""What a run's evaluations say, in tables and in one sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tutelage.errors import FailedSamplesError
+from tutelage.evaluation import Comparison, Summary, compare, is_binary, summarise
+from tutelage.evaluation.words import comparison_in_words, score_name, summary_in_words
+from tutelage.report.read import Run, StageRecord
+
+_SAME = ("environment", "split", "sampling", "rewards")
+"""What two evaluation stages must share to be comparable: the questions, the way of answering, what it is worth."""
+
+_SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRow:
+    """One evaluation, beside the first one of its table."""
+
+    stage: StageRecord
+    summary: Summary
+    change: Comparison | None  # to the table's first; None for the first itself
+    share: bool
+
+    @property
+    def score(self) -> str:
+        return summary_in_words(self.summary)
+
+    @property
+    def change_in_words(self) -> str:
+        return comparison_in_words(self.change, self.share) if self.change else ""
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What the stage itself wrote about its answers: length, truncated."""
+        return (self.stage.result or {}).get("summary", {})
+
+    @property
+    def components(self) -> dict[str, float]:
+        return (self.stage.result or {}).get("components", {})
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationTable:
+    """The evaluations of one run that asked the same questions in the same way."""
+
+    environment: str
+    split: str
+    decoding: str
+    score_name: str
+    rows: Sequence[EvaluationRow]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Where the drawing of the intervals begins and ends: 0 and 1 for shares."""
+        if self.rows[0].share:
+            return 0.0, 1.0
+        ends = [end for row in self.rows for end in (row.summary.low, row.summary.high, row.summary.mean)]
+        known = [end for end in ends if end is not None]
+        low, high = min(known), max(known)
+        return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+    def per_cent(self, value: float) -> float:
+        """A score's place in the drawing."""
+        low, high = self.scale
+        return 100 * (value - low) / (high - low)
+
+
+def evaluation_tables(run: Run) -> list[EvaluationTable]:
+    """The finished evaluations, comparable ones together, in the order of the recipe."""
+    groups: dict[str, list[StageRecord]] = {}
+    for stage in run.stages:
+        if stage.scores:
+            alike = json.dumps([stage.table.get(key) for key in _SAME], sort_keys=True)
+            groups.setdefault(alike, []).append(stage)
+    tables = [_evaluation_table(stages) for stages in groups.values()]
+    return [table for table in tables if table.rows]
+
+
+def headline(tables: Sequence[EvaluationTable]) -> str:
+    """The outcome in a sentence that does not claim more than the test allows."""
+    for table in tables:
+        last = table.rows[-1]
+        if last.change is not None:
+            return _change_sentence(table, last, last.change)
+    if not tables:
+        return "No evaluation is finished yet."
+    table = tables[0]
+    row = table.rows[0]
+    return f"{_subject(table, row.summary.n)}: {row.score}."
+
+
+def _change_sentence(table: EvaluationTable, last: EvaluationRow, change: Comparison) -> str:
+    first = table.rows[0]
+    if change.p_value >= _SIGNIFICANT:
+        verb, verdict = "went", " No measurable change"
+    else:
+        verb, verdict = ("rose" if change.difference > 0 else "fell"), ""
+    colon = f".{verdict}: " if verdict else ": "
+    return f"{_subject(table, change.n)} {verb} from {first.score} to {last.score}{colon}{last.change_in_words}."
+
+
+def _subject(table: EvaluationTable, n: int) -> str:
+    which = "held-out" if table.split == "test" else "training"
+    return f"{table.score_name.capitalize()} on {n:,} {which} question{'s' if n != 1 else ''}"
+
+
+def _evaluation_table(stages: Sequence[StageRecord]) -> EvaluationTable:
+    summaries = [(stage, _summary(stage)) for stage in stages]
+    scored = [(stage, summary) for stage, summary in summaries if summary is not None]
+    rows: list[EvaluationRow] = []
+    for stage, summary in scored:
+        share = all(0 <= value <= 1 for given in stage.scores.values() for value in given if value is not None)
+        change = _comparison(scored[0][0], stage) if rows else None
+        rows.append(EvaluationRow(stage, summary, change, share))
+    table = stages[0].table
+    binary = all(is_binary(stage.scores) for stage, _ in scored)
+    return EvaluationTable(
+        environment=str(table.get("environment", "")),
+        split=str(table.get("split", "")),
+        decoding=_decoding(table),
+        score_name=score_name(scored[0][0].scores) if binary and scored else "mean score",
+        rows=rows,
+    )
+
+
+def _summary(stage: StageRecord) -> Summary | None:
+    try:
+        return summarise(stage.scores)
+    except FailedSamplesError:
+        return None
+
+
+def _comparison(first: StageRecord, later: StageRecord) -> Comparison | None:
+    try:
+        return compare(first.scores, later.scores)
+    except ValueError:  # no question was scored in both
+        return None
+
+
+def _decoding(table: dict[str, Any]) -> str:
+    temperature = (table.get("sampling") or {}).get("temperature", 0.0)
+    how = "greedy" if temperature == 0 else f"temperature {temperature:g}"
+    samples = table.get("samples", 1)
+    return how if samples == 1 else f"{how}, {samples} samples a question"
