@@ -87,9 +87,7 @@ class Source(Part):
             places[made.id] = place
             loaded.append(made)
         if not loaded:
-            raise DataError(
-                f"the data set of the {self.type} source is empty: {self.model_dump(exclude_defaults=True)}"
-            )
+            raise DataError(f"{self.title}: the data set is empty; it must have at least one row")
         return loaded
 
     def _prompt(self, row: Row, place: str) -> Prompt:
@@ -177,7 +175,7 @@ class HubSource(Source):
     """A data set of the Hugging Face hub, or of its cache where there is no network."""
 
     type: Literal["hub"] = "hub"
-    name: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]  # owner/name
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]  # owner/name
     subset: str | None = None
     split: str = "train"
     revision: str | None = None
