@@ -34,8 +34,7 @@ def transform_logits(
     min_p: float = 0.0,
     keep_R: Tensor | None = None,
 ) -> Tensor:
-    """The logits of the distribution that is sampled from: tempered, then filtered; what is filtered becomes
-    -inf.
+    """The logits of the distribution that is sampled from: tempered, then filtered (to -inf).
 
     The order is transformers': temperature, top-k, top-p over what top-k left, min-p (2407.01082). vLLM
     applies min-p before top-p, which differs only where both are on. Every filter is a floor on the logit, so
@@ -157,8 +156,7 @@ def chunked_logprobs(
 
 
 def sample(logits_RV: Tensor, uniform_R: Tensor) -> tuple[Tensor, Tensor]:
-    """Draws one token a row by inverting the cumulative distribution, first over blocks of tokens, then
-    inside one.
+    """Draws a token for each row by inverting its cumulative distribution, over blocks of tokens, then inside one.
 
     Two short cumulative sums replace one over the vocabulary: less rounding, less work. A filtered token
     (-inf) is never drawn, whatever the rounding, not even for a uniform of 0 or 1.

@@ -20,8 +20,7 @@ def reinforce(logprobs_A: Tensor, advantages_A: Tensor) -> Tensor:
 
 
 def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float) -> tuple[Tensor, Tensor]:
-    """-min(r A, clip(r, 1 - low, 1 + high) A), the PPO objective (1707.06347), equation 7, with its sign
-    turned.
+    """-min(r A, clip(r, 1 - low, 1 + high) A): the objective of PPO (1707.06347), equation 7, as a loss.
 
     At ratio 1 its gradient is REINFORCE's. Left out: the dual clip of later work, so a much increased ratio
     with a negative advantage keeps its full gradient.
