@@ -43,7 +43,7 @@ def write_run(
         else:
             for step in range(1, steps + 1):
                 training_step(folder, stage["name"], step, step / steps, chance)
-            result = {"type": "rl", "steps": steps, "model": f"stages/{number:02d}-{stage['name']}/model"}
+            result = {"type": "rl", "steps": steps, "saved": f"stages/{number:02d}-{stage['name']}/model"}
         write_json(folder / "stages" / f"{number:02d}-{stage['name']}" / "result.json", result)
     return folder
 

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.report.factory import RECIPE, add_sample, append, write_json, write_run
+from tutelage.errors import RunFolderError
 from tutelage.report import build_report
 from tutelage.training.metrics import MEANINGS
 
@@ -153,6 +154,15 @@ def test_ten_thousand_samples_in_three_seconds_and_three_megabytes(tmp_path):
     path = build_report(tmp_path)
     assert time.process_time() - began < 3
     assert path.stat().st_size < 3_000_000
+
+
+def test_a_folder_that_cannot_be_written_keeps_its_old_report(tmp_path):
+    write_run(tmp_path, until="")
+    before = build_report(tmp_path).read_bytes()
+    (tmp_path / ".report.html.partial").mkdir()
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        build_report(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == before
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")

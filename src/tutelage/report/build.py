@@ -14,6 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from tutelage.errors import RunFolderError
 from tutelage.report.charts import curve
 from tutelage.report.read import Run, StageRecord, read_run
 from tutelage.report.samples import browser, pairs
@@ -48,12 +49,19 @@ class Curves:
 
 
 def build_report(run_dir: Path) -> Path:
-    """Writes DIR/report.html out of what lies in the run's folder, finished or not. Returns its path."""
+    """Writes DIR/report.html out of what lies in the run's folder, finished or not. Returns its path.
+
+    Raises:
+        RunFolderError: it cannot be written. A report that was there before stays as it was.
+    """
     page = _render(read_run(run_dir))
     path = run_dir / "report.html"
     beside = run_dir / ".report.html.partial"
-    beside.write_text(page, encoding="utf-8", errors="replace")
-    os.replace(beside, path)
+    try:
+        beside.write_text(page, encoding="utf-8", errors="replace")
+        os.replace(beside, path)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written: {error.strerror}; make room, or free the folder") from error
     return path
 
 
