@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -63,13 +62,13 @@ def has_weights(folder: Path) -> bool:
     return all((folder / str(name)).is_file() for name in names)
 
 
-def load_module(folder: Path, dtype: torch.dtype, attention: str = "sdpa") -> PreTrainedModel:
+def load_module(folder: Path, dtype: torch.dtype, attention: str | None = None) -> PreTrainedModel:
     """Opens a causal language model.
 
     Args:
         folder: config.json with safetensors beside it.
         dtype: the type of the weights in memory.
-        attention: the name of an attention implementation that transformers knows.
+        attention: the name of an attention implementation that transformers knows; None: the architecture's own.
 
     Raises:
         ModelError: the folder is not a causal language model, needs code of its own, or its weights are pickles,
@@ -92,7 +91,7 @@ def load_module(folder: Path, dtype: torch.dtype, attention: str = "sdpa") -> Pr
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # damaged files surface as whatever their parser raises
         raise ModelError(f"{folder}: the weights cannot be loaded: {error}") from error
     missing = sorted(cast("set[str]", report["missing_keys"]))
     if missing:

@@ -74,7 +74,7 @@ def resolve(name: str) -> ResolvedModel:
     Raises:
         ModelError: nothing has that name; the message has the nearest that does.
     """
-    if Path(name).expanduser().is_dir():
+    if name and Path(name).expanduser().is_dir():
         folder = Path(name).expanduser()
         return ResolvedModel(name, folder, f"the folder {folder}")
     known = known_models().get(name.lower())
