@@ -1,7 +1,7 @@
 """Whatever samples."""
 
 from tutelage.engines.base import Completion, Engine, Request, Watch
-from tutelage.engines.build import build_engine
+from tutelage.engines.build import build_engine, engine_for
 from tutelage.engines.lean import FAMILIES
 from tutelage.engines.native import NativeEngine
 from tutelage.engines.scripted import ScriptedEngine
@@ -17,4 +17,5 @@ __all__ = [
     "TransformersEngine",
     "Watch",
     "build_engine",
+    "engine_for",
 ]

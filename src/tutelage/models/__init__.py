@@ -1,6 +1,22 @@
-"""Policies: loading, the packed forward, saving."""
+"""Policies: where models come from, loading, the packed forward, saving."""
 
 from tutelage.models.attention import PACKED
+from tutelage.models.fetch import fetch
+from tutelage.models.loading import ModelFacts, context_length, describe, load_tokenizer
 from tutelage.models.policy import Policy, load_policy, pick_compute
+from tutelage.models.registry import ResolvedModel, known_models, resolve
 
-__all__ = ["PACKED", "Policy", "load_policy", "pick_compute"]
+__all__ = [
+    "PACKED",
+    "ModelFacts",
+    "Policy",
+    "ResolvedModel",
+    "context_length",
+    "describe",
+    "fetch",
+    "known_models",
+    "load_policy",
+    "load_tokenizer",
+    "pick_compute",
+    "resolve",
+]

@@ -63,7 +63,10 @@ def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
             continue
         stage = stage_plan.stage
         longest = check_prompts(tokenizer, stage_plan.prompts, stage.sampling, facts.context, stage.name)
-        if isinstance(stage_plan, RlPlan) and longest + stage.sampling.max_new_tokens > stage_plan.stage.tokens_per_microbatch:
+        if (
+            isinstance(stage_plan, RlPlan)
+            and longest + stage.sampling.max_new_tokens > stage_plan.stage.tokens_per_microbatch
+        ):
             raise DataError(
                 f"{stage.name}.tokens_per_microbatch: {stage_plan.stage.tokens_per_microbatch} does not hold one sequence "
                 f"of {longest} prompt tokens and {stage.sampling.max_new_tokens} new ones; set it to "
@@ -74,7 +77,11 @@ def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
 def _stage_line(plan: Plan) -> str:
     match plan:
         case EvaluatePlan(stage=stage):
-            how = "greedy" if stage.sampling.greedy else f"{stage.samples} samples each, temperature {stage.sampling.temperature}"
+            how = (
+                "greedy"
+                if stage.sampling.greedy
+                else f"{stage.samples} samples each, temperature {stage.sampling.temperature}"
+            )
             return f"{len(plan.prompts)} questions of {stage.environment}/{stage.split}, {how}"
         case SftPlan(stage=stage):
             shown = plan.total_steps * stage.sequences_per_step

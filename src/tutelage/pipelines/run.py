@@ -14,7 +14,7 @@ from tutelage.pipelines.plan import RunPlan, check_with_tokenizer, plan_recipe
 from tutelage.report import build_report
 from tutelage.stages import EvaluatePlan, Plan, Result, StageRun, run_stage, write_json
 from tutelage.training import Metrics, Progress
-from tutelage.training.trackers import Trackers
+from tutelage.training.trackers import open_trackers
 
 
 def run_recipe(recipe: Recipe, out: Path, progress: Progress) -> Path:
@@ -38,15 +38,13 @@ def resume_run(out: Path, progress: Progress) -> Path:
 def _run(plan: RunPlan, folder: RunFolder, progress: Progress) -> Path:
     model = plan.fetch_model(progress.note)
     check_with_tokenizer(plan, model)
-    recipe = plan.recipe
-    trackers = Trackers(recipe.track, folder.path, recipe.name, recipe.model_dump(mode="json"))
-    metrics = Metrics(folder.path, trackers)
+    metrics = Metrics(folder.path, open_trackers(plan.recipe.track, folder.path))
     samples = Journal(folder.path / "samples.jsonl")
     try:
         for index, stage_plan in enumerate(plan.stages):
             result = _stage(plan, index, stage_plan, folder, model, metrics, samples, progress)
-            if "model" in result:
-                model = folder.path / result["model"]
+            if "saved" in result:
+                model = folder.path / result["saved"]
                 folder.point_at(model)
     finally:
         metrics.close()
@@ -100,7 +98,7 @@ def _start(stage_folder: Path, metrics: Metrics, samples: Journal) -> dict[str, 
 
 def _in_words(result: Result) -> str:
     if result["type"] != "evaluate":
-        return f"{result['steps']} steps, model in {result['model']}"
+        return f"{result['steps']} steps, model in {result['saved']}"
     score = result["summary"]["score"]
     interval = "" if score["low"] is None else f" (95 %: {score['low']:.3f} to {score['high']:.3f})"
     return f"score {score['mean']:.3f}{interval} on {score['n']} questions"

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from tutelage.config import Optimizer, Recipe, Stage
 from tutelage.data.journal import Journal
+from tutelage.errors import RunFolderError
 from tutelage.models import Policy, load_policy, pick_compute
 from tutelage.seeds import derive_seed
 from tutelage.training import Metrics, Progress, State, load_checkpoint
@@ -77,7 +79,14 @@ class StageRun:
         final, beside = self.folder / "model", self.folder / ".model.partial"
         for left in (final, beside):  # by a run that was killed here
             shutil.rmtree(left, ignore_errors=True)
-        policy.save(beside)
+        try:
+            policy.save(beside)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise RunFolderError(
+                f"{final}: the model could not be written: {error}; the last checkpoint is intact. Make room, then "
+                "`tutelage resume`"
+            ) from error
         beside.rename(final)
         return str(final.relative_to(self.folder.parent.parent))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter
 
 import torch
@@ -63,13 +64,13 @@ def run_rl(plan: RlPlan, run: StageRun) -> Result:
     reference = policy.frozen_copy() if plan.algorithm.needs_reference else None
     state = run.begin(policy, plan.stage.optimizer)
     engine = build_engine(run.recipe.engine, policy)
-    with RewardSuite(plan.rewards, timeout=plan.stage.reward_timeout) as suite:
+    with RewardSuite(plan.rewards, plan.stage.reward_timeout) as suite:
         task = RlTask(plan, run, engine, reference, suite)
         try:
             fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {task.keep_evidence(state.step + 1)}") from error
-    return {"type": "rl", "steps": state.step, "model": run.save_model(policy)}
+    return {"type": "rl", "steps": state.step, "saved": run.save_model(policy)}
 
 
 class RlTask:
@@ -201,7 +202,7 @@ class RlTask:
 def _share_out(groups: Sequence[Group], parts: int) -> list[Sequence[Group]]:
     """The groups in `parts` portions of (nearly) equal size."""
     cuts = [len(groups) * i // parts for i in range(parts + 1)]
-    return [groups[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [groups[a:b] for a, b in pairwise(cuts)]
 
 
 def _sample_metrics(groups: Sequence[Group]) -> dict[str, float]:

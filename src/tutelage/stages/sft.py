@@ -73,7 +73,7 @@ def run_sft(plan: SftPlan, run: StageRun) -> Result:
     task = SftTask(plan, run, policy)
     state = run.begin(policy, plan.stage.optimizer)
     fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)
-    return {"type": "sft", "steps": state.step, "model": run.save_model(policy)}
+    return {"type": "sft", "steps": state.step, "saved": run.save_model(policy)}
 
 
 class SftTask:

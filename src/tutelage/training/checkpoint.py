@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tutelage.errors import RunFolderError
@@ -46,10 +47,10 @@ def save_checkpoint(state: State, folder: Path, offsets: Mapping[str, int], keep
         _remove(final)  # left from before a resume that fell back to an older one
         beside.rename(final)
         _sync(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # a full disk is either, depending on which file it hits
         shutil.rmtree(beside, ignore_errors=True)
         raise RunFolderError(
-            f"{final}: the checkpoint could not be written: {error.strerror or error}; the earlier ones are intact. "
+            f"{final}: the checkpoint could not be written: {error}; the earlier ones are intact. "
             "Make room, then `tutelage resume`"
         ) from error
     for old in _steps(folder)[:-keep]:
