@@ -8,20 +8,35 @@ from typing import Final
 from tutelage.config import build
 from tutelage.errors import ConfigError
 from tutelage.rewards.base import Reward, refuse_ambiguous
+from tutelage.rewards.exact import ExactReward
+from tutelage.rewards.form import FormatReward
 from tutelage.rewards.function import FunctionReward
+from tutelage.rewards.length import LengthReward
+from tutelage.rewards.maths import MathsReward
 from tutelage.rewards.numeric import NumericReward
+from tutelage.rewards.pattern import RegexReward
 from tutelage.rewards.suite import RewardSuite
 from tutelage.rewards.task import TaskReward
 
 REWARDS: Final[Mapping[str, type[Reward]]] = {
+    "exact": ExactReward,
+    "format": FormatReward,
     "function": FunctionReward,
+    "length": LengthReward,
+    "maths": MathsReward,
     "numeric": NumericReward,
+    "regex": RegexReward,
     "task": TaskReward,
 }
 
 
 def build_reward(table: object, where: str) -> Reward:
-    """The reward that a recipe's table declares. Raises ConfigError that names the key and the remedy."""
+    """The reward that a recipe's table declares.
+
+    Raises:
+        ConfigError: the table is wrong, or names what does not exist; the message names the key and the remedy.
+        MissingExtraError: an optional package is not installed.
+    """
     reward = build(table, REWARDS, Reward, where)
     reward.check(where)
     return reward
@@ -47,8 +62,13 @@ def build_rewards(tables: Sequence[object], where: str, task: Reward | None = No
 
 __all__ = [
     "REWARDS",
+    "ExactReward",
+    "FormatReward",
     "FunctionReward",
+    "LengthReward",
+    "MathsReward",
     "NumericReward",
+    "RegexReward",
     "Reward",
     "RewardSuite",
     "TaskReward",
