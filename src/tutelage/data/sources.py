@@ -92,18 +92,19 @@ class Source(Part):
 
     def _prompt(self, row: Row, place: str) -> Prompt:
         name = id_of(row, self.id, place)
+        text: str | None = None
+        messages: tuple[Message, ...] = ()
+        if row.get(self.messages) is not None:
+            messages = self._with_system(messages_of(row, self.messages, place))
+            if messages[-1].role == "assistant":
+                raise DataError(f"{place}: {self.messages} ends with the assistant's answer; a prompt ends before it")
+        elif self.plain:
+            text = self._question(row, place)
+        else:
+            messages = self._with_system([Message("user", self._question(row, place))])
         used = {self.id, self.messages, self.question, self.answer}
-        meta = {key: value for key, value in row.items() if key not in used}
-        answer = self._gold(row, place)
-        if row.get(self.messages) is None:
-            question = self._question(row, place)
-            if self.plain:
-                return Prompt(name, text=question, answer=answer, meta=meta)
-            return Prompt(name, self._with_system([Message("user", question)]), answer=answer, meta=meta)
-        messages = self._with_system(messages_of(row, self.messages, place))
-        if messages[-1].role == "assistant":
-            raise DataError(f"{place}: {self.messages} ends with the assistant's answer; a prompt ends before it")
-        return Prompt(name, messages, answer=answer, meta=meta)
+        meta = {field: value for field, value in row.items() if field not in used}
+        return Prompt(name, messages, text, self._gold(row, place), meta)
 
     def _conversation(self, row: Row, place: str) -> Conversation:
         name = id_of(row, self.id, place)
