@@ -7,10 +7,15 @@ from typing import Final
 
 from tutelage.config import build
 from tutelage.environments.arithmetic import Arithmetic
+from tutelage.environments.audit import gold_failures, overlap
 from tutelage.environments.base import Environment
+from tutelage.environments.gym import ReasoningGym
+from tutelage.environments.questions import Questions
 
 ENVIRONMENTS: Final[Mapping[str, type[Environment]]] = {
     "arithmetic": Arithmetic,
+    "questions": Questions,
+    "reasoning-gym": ReasoningGym,
 }
 
 
@@ -21,4 +26,13 @@ def build_environment(table: object, where: str) -> Environment:
     return environment
 
 
-__all__ = ["ENVIRONMENTS", "Arithmetic", "Environment", "build_environment"]
+__all__ = [
+    "ENVIRONMENTS",
+    "Arithmetic",
+    "Environment",
+    "Questions",
+    "ReasoningGym",
+    "build_environment",
+    "gold_failures",
+    "overlap",
+]

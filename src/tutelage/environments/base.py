@@ -38,4 +38,4 @@ class Environment(Part, ABC):
         """The gold answer, as the assistant would write it. The scorer gives it 1."""
         if prompt.answer is None:
             raise ValueError(f"prompt {prompt.id!r} has no gold answer to demonstrate")
-        return prompt.answer
+        return self.scorer().demonstrate(prompt.answer)

@@ -11,6 +11,7 @@ from tutelage.rewards.base import Reward, refuse_ambiguous
 from tutelage.rewards.exact import ExactReward
 from tutelage.rewards.form import FormatReward
 from tutelage.rewards.function import FunctionReward
+from tutelage.rewards.gym import GymReward
 from tutelage.rewards.length import LengthReward
 from tutelage.rewards.maths import MathsReward
 from tutelage.rewards.numeric import NumericReward
@@ -26,6 +27,7 @@ REWARDS: Final[Mapping[str, type[Reward]]] = {
     "maths": MathsReward,
     "numeric": NumericReward,
     "regex": RegexReward,
+    "reasoning-gym": GymReward,
     "task": TaskReward,
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "ExactReward",
     "FormatReward",
     "FunctionReward",
+    "GymReward",
     "LengthReward",
     "MathsReward",
     "NumericReward",

@@ -17,6 +17,9 @@ class AnswerReward(Reward):
 
     tag: Tag | None = None  # "answer": only what stands in the last <answer>...</answer> counts
 
+    def demonstrate(self, answer: str) -> str:
+        return answer if self.tag is None else f"<{self.tag}>{answer}</{self.tag}>"
+
     def answer_of(self, sample: Sample) -> str | None:
         """The part of the text that is the answer, or None where the tag is missing."""
         if self.tag is None:

@@ -57,6 +57,10 @@ class Reward(Part, ABC):
     def prepare(self) -> None:
         """Loads what the score needs. Called once in every worker, before any sample's time is counted."""
 
+    def demonstrate(self, answer: str) -> str:
+        """A right answer in the form that this reward looks for."""
+        return answer
+
     @abstractmethod
     def score(self, prompt: Prompt, sample: Sample) -> float:
         """What the sample is worth. Whatever it raises becomes the sample's recorded failure."""

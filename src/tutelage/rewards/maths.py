@@ -31,6 +31,10 @@ class MathsReward(AnswerReward):
         if find_spec("math_verify") is None:
             raise MissingExtraError("math-verify", "maths", f"{where}: the reward 'maths'")
 
+    def demonstrate(self, answer: str) -> str:
+        boxed = answer if last_box(answer) is not None else rf"\boxed{{{_bare(answer)}}}"
+        return super().demonstrate(boxed)
+
     def prepare(self) -> None:
         logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own timeout is off
         _parse("1")

@@ -31,7 +31,8 @@ class WorkerProcess:
                 [sys.executable, "-c", program],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                # Sets of strings are walked in an order that depends on the hash seed: scores must not.
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
                 start_new_session=True,  # Ctrl-C is the parent's affair; and what a reward starts dies with its worker
             )
         self.ready = False
