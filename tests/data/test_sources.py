@@ -284,14 +284,17 @@ def test_the_hub_is_asked_for_rows_and_never_for_code(monkeypatch):
 
 
 def test_without_a_network_the_hub_is_refused_at_once(monkeypatch):
+    asked = []
+
     def load(*_, download_config, **__):
-        assert download_config.local_files_only
+        asked.append(download_config)
         raise ConnectionError("offline")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     monkeypatch.setattr(rows, "hub_reachable", lambda: False)
     with pytest.raises(DataError, match=r"hub cannot be reached .*use type = 'jsonl'"):
         build_prompt_source(HUB, "source").load()
+    assert asked[0].local_files_only
     monkeypatch.setattr(rows, "hub_reachable", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: (_ for _ in ()).throw(ValueError("no such split")))
     with pytest.raises(DataError, match=r"split train\): cannot be loaded: no such split"):

@@ -88,6 +88,9 @@ def test_the_cache_lies_in_the_home_unless_told(monkeypatch):
 
 
 def test_the_hub_is_not_asked_for_when_offline(monkeypatch):
+    monkeypatch.setattr(hub.socket, "create_connection", lambda *_: socket.socket())
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    assert hub.hub_reachable()
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
     assert not hub.hub_reachable()
 
