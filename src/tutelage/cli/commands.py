@@ -38,7 +38,7 @@ def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None) -> Non
     with Display() as display:
         display.note(f"run folder: {folder}")
         report = run_recipe(declared, folder, display)
-    console.print(f"report: {report}", soft_wrap=True)
+    _conclude(report)
 
 
 @app.command()
@@ -58,7 +58,14 @@ def resume(folder: Annotated[Path, typer.Argument(help="The run's folder.")]) ->
 
     with Display() as display:
         report = resume_run(folder, display)
-    console.print(f"report: {report}", soft_wrap=True)
+    _conclude(report)
+
+
+def _conclude(report: Path) -> None:
+    from tutelage.report import outcome
+
+    console.print(outcome(report.parent), highlight=False, soft_wrap=True)
+    console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -9,6 +9,9 @@ import torch
 
 from tutelage.config import Recipe
 from tutelage.data.journal import Journal
+from tutelage.errors import RunFolderError
+from tutelage.evaluation import is_binary, summarise
+from tutelage.evaluation.words import score_name, summary_in_words
 from tutelage.pipelines.folder import RunFolder, read_result
 from tutelage.pipelines.plan import RunPlan, check_with_tokenizer, plan_recipe
 from tutelage.report import build_report
@@ -46,11 +49,21 @@ def _run(plan: RunPlan, folder: RunFolder, progress: Progress) -> Path:
             if "saved" in result:
                 model = folder.path / result["saved"]
                 folder.point_at(model)
-    finally:
-        metrics.close()
-        samples.close()
-        report = build_report(folder.path)
-    return report
+    except BaseException:
+        _leave(folder, metrics, samples, progress)
+        raise
+    return _leave(folder, metrics, samples, progress)
+
+
+def _leave(folder: RunFolder, metrics: Metrics, samples: Journal, progress: Progress) -> Path:
+    """Closes the logs and writes the report, of an unfinished run too. What went wrong there hides nothing else."""
+    metrics.close()
+    samples.close()
+    try:
+        return build_report(folder.path)
+    except RunFolderError as error:
+        progress.note(str(error))
+        return folder.path / "report.html"
 
 
 def _stage(
@@ -99,6 +112,4 @@ def _start(stage_folder: Path, metrics: Metrics, samples: Journal) -> dict[str, 
 def _in_words(result: Result) -> str:
     if result["type"] != "evaluate":
         return f"{result['steps']} steps, model in {result['saved']}"
-    score = result["summary"]["score"]
-    interval = "" if score["low"] is None else f" (95 %: {score['low']:.3f} to {score['high']:.3f})"
-    return f"score {score['mean']:.3f}{interval} on {score['n']} questions"
+    return f"{score_name(result['scores'])} {summary_in_words(summarise(result['scores']))}"

@@ -65,6 +65,11 @@ def build_report(run_dir: Path) -> Path:
     return path
 
 
+def outcome(run_dir: Path) -> str:
+    """The run's outcome in a sentence."""
+    return headline(evaluation_tables(read_run(run_dir)))
+
+
 def _render(run: Run) -> str:
     room = files("tutelage.report")
     script = (room / "report.js").read_text(encoding="utf-8")
