@@ -65,7 +65,9 @@ def test_several_updates_a_step_and_micro_batches_agree_with_the_record(tmp_path
 
 def test_failed_rewards_are_left_out_and_too_many_stop_the_run(tmp_path: Path) -> None:
     failing = 'reinforce.rewards=[{type="function", function="tests.pipelines.parts:fails_on_odd_samples"}]'
-    with pytest.raises(FailedSamplesError, match=r"12 of the step's 24 .* the first: function: raised RuntimeError: the g"):
+    with pytest.raises(
+        FailedSamplesError, match=r"12 of the step's 24 .* the first: function: raised RuntimeError: the g"
+    ):
         run(tmp_path, RL, failing)
     metrics = run(tmp_path / "allowed", RL, failing, "reinforce.max_failed_share=0.6", "reinforce.steps=2")
     assert [line["failed"] for line in metrics] == [12, 12]

@@ -84,7 +84,7 @@ class Recipe(Part):
     engine: Literal["auto", "native", "transformers"] = "auto"  # auto: native for the families it knows
     environments: dict[str, Table] = {}
     track: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
-    stage: tuple[Stage, ...]
+    stage: tuple[Stage, ...] = ()
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -121,9 +121,9 @@ def _apply(table: Table, override: str) -> None:
     """Sets one `path.to.key=value`; a path begins with a stage's name or a top-level key."""
     first, _, rest = override.partition("=")[0].strip().partition(".")
     stages = {stage.get("name"): stage for stage in cast(list[Table], table.get("stage", []))}
-    if first in stages and rest:
+    if "=" in override and first in stages and rest:
         apply_override(stages[first], override.strip()[len(first) + 1 :])
-    elif first in Recipe.model_fields:
+    elif first in Recipe.model_fields or "=" not in override:
         apply_override(table, override)
     else:
         hint = nearest(first, [f"{name}.key" for name in stages] + list(Recipe.model_fields))
@@ -134,7 +134,7 @@ def apply_override(table: Table, override: str) -> None:
     """Sets one `path.to.key=value` in a table. Values are TOML; what is not is taken as text."""
     path, sign, text = override.partition("=")
     if not sign:
-        raise ConfigError(f"--set {override}: write it as key=value")
+        raise ConfigError(f"--set {override}: a value is missing; write it as key=value")
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
