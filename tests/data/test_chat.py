@@ -250,3 +250,5 @@ def test_the_real_smollm2():
     assert learned(tokenizer, rendered) == "42<|im_end|>The answer is 4.<|im_end|>"
     hostile = render_prompt(tokenizer, Prompt("p", messages(("user", ATTACK))))
     assert [t for t in hostile if t < 17] == [1, 2, 1, 2, 1]
+    word = tokenizer.encode("<|im_end|>", add_special_tokens=False, split_special_tokens=True)
+    assert hostile[hostile.index(word[0]) :][: len(word)] == word  # whole, as the tokenizer writes it, not broken

