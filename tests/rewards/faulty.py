@@ -115,3 +115,13 @@ def raises_in_batch(prompts, samples):
     if any(sample.text == WRONG for sample in samples):
         raise RuntimeError("batch")
     return [1.0] * len(samples)
+
+
+def hangs_in_batch(prompts, samples):
+    return _hang() if any(sample.text == WRONG for sample in samples) else [1.0] * len(samples)
+
+
+def array_batch(prompts, samples):
+    import numpy as np
+
+    return np.array(good_batch(prompts, samples), dtype=np.float32)

@@ -15,7 +15,7 @@ MAX_POWER = 100_000  # of a number: so many digits, roughly
 MAX_GROUP_POWER = 100  # of a bracket, whose powers may have to be multiplied out
 MAX_FACTORIAL = 1_000  # also of a binomial's numbers
 
-_BOX = re.compile(r"\\f?boxed\s*\{")
+_BOX = re.compile(r"\\boxed\s*\{")
 _EQUATION = re.compile(
     r"(?<![<>!\\])=|\\(?:equiv|approx|simeq|sim|cong|doteq|to|implies|iff|[Ll]ong[Rr]ightarrow|[Rr]ightarrow)(?![a-zA-Z])|[≡≈→⇒]"
 )

@@ -40,4 +40,4 @@ class RegexReward(Reward):
 
 @lru_cache(maxsize=64)
 def _compiled(pattern: str, ignore_case: bool) -> regex.Pattern[str]:
-    return regex.compile(pattern, regex.DOTALL | (regex.IGNORECASE if ignore_case else regex.NOFLAG))
+    return regex.compile(pattern, regex.DOTALL | (regex.IGNORECASE if ignore_case else 0))

@@ -52,7 +52,7 @@ def _answer(connection: Connection, rewards: list[Reward]) -> list[Outcome] | Fa
         return Fault(f"could not be read by the worker: {error}")
     # The parent kills what takes too long. Should the parent itself be killed, this ends the worker even where it hangs
     # in C with the interpreter's lock held.
-    faulthandler.dump_traceback_later(2 * job.seconds + 5, exit=True)
+    faulthandler.dump_traceback_later(2 * job.seconds + 1, exit=True)
     try:
         return outcomes(rewards[job.reward], job.prompt, job.samples)
     finally:
