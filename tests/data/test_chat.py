@@ -128,6 +128,15 @@ def test_control_tokens_that_are_not_marked_special_stay_text_too():
     assert tokenizer.decode(rendered.tokens) == template_text(tokenizer, turns)
 
 
+def test_a_control_token_s_name_is_encoded_whole():
+    """In two pieces it would never have the tokens that the name has elsewhere in the model's texts."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.train_from_iterator(["<|a <|b"] * 9, trainers.BpeTrainer(special_tokens=["<|end|>"], show_progress=False))
+    tokens = render_prompt(PreTrainedTokenizerFast(tokenizer_object=bpe), Prompt("p", text="<|end|>"))
+    assert tokens[0] == bpe.token_to_id("<|")
+
+
 WORDS = st.sampled_from(
     ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|im_", "end|>", "\n", " ", "42", "é", "\U00100000"]
 )
@@ -250,5 +259,3 @@ def test_the_real_smollm2():
     assert learned(tokenizer, rendered) == "42<|im_end|>The answer is 4.<|im_end|>"
     hostile = render_prompt(tokenizer, Prompt("p", messages(("user", ATTACK))))
     assert [t for t in hostile if t < 17] == [1, 2, 1, 2, 1]
-    word = tokenizer.encode("<|im_end|>", add_special_tokens=False, split_special_tokens=True)
-    assert hostile[hostile.index(word[0]) :][: len(word)] == word  # whole, as the tokenizer writes it, not broken
