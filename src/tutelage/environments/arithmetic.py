@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import isqrt
@@ -131,7 +132,13 @@ class Arithmetic(Environment):
 
 
 def _draw(seed: int, split: Split, space: int, count: int) -> list[int]:
-    return Random(derive_seed(seed, "arithmetic", split)).sample(range(space), count)
+    random = Random(derive_seed(seed, "arithmetic", split))
+    if space <= sys.maxsize:
+        return random.sample(range(space), count)
+    drawn: dict[int, None] = {}  # from more than `sample` can count: as good as never the same one twice
+    while len(drawn) < count:
+        drawn[random.randrange(space)] = None
+    return list(drawn)
 
 
 def _swapped(question: Question) -> Question:
