@@ -15,6 +15,10 @@ class DataError(TutelageError, ValueError):
     """A data set is unusable. The message names the file and the line, and the remedy."""
 
 
+class UnreachableError(DataError):
+    """A data set is not on this machine, and where it would come from cannot be reached now."""
+
+
 class ModelError(TutelageError, ValueError):
     """A model cannot be found, fetched, loaded or saved."""
 

@@ -46,7 +46,7 @@ def check(recipe: RecipeName, overrides: Overrides = None) -> None:
     """Resolve everything a recipe names, print what would run, and refuse mistakes. Loads no weight."""
     from tutelage.pipelines import plan_recipe
 
-    for line in plan_recipe(read_recipe(find_recipe(recipe), overrides or ())).lines():
+    for line in plan_recipe(read_recipe(find_recipe(recipe), overrides or ()), must_reach=False).lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

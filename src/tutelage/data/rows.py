@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 from tutelage.config import load_object, nearest
-from tutelage.errors import DataError, MissingExtraError
+from tutelage.errors import DataError, MissingExtraError, UnreachableError
 from tutelage.hub import hub_reachable
 
 Placed = tuple[str, object]
@@ -63,18 +64,32 @@ def read_hub(name: str, subset: str | None, split: str, revision: str | None) ->
     import datasets
 
     offline = not hub_reachable()
-    config = datasets.DownloadConfig(local_files_only=offline)
     try:
-        rows = datasets.load_dataset(name, subset, split=split, revision=revision, download_config=config)
+        with _only_the_cache() if offline else nullcontext():
+            rows = datasets.load_dataset(name, subset, split=split, revision=revision)
     except Exception as error:  # the package raises whatever its many back ends do
         if offline:
-            raise DataError(
+            raise UnreachableError(
                 f"{name}: the hub cannot be reached and the data set is not in its cache; fetch it once where there "
                 "is a network, or save its rows as JSONL and use type = 'jsonl'"
             ) from error
         raise DataError(f"{name} (subset {subset}, split {split}): cannot be loaded: {error}") from error
     for number, row in enumerate(cast("datasets.Dataset", rows), start=1):
         yield f"{name}[{split}]: row {number}", row
+
+
+@contextmanager
+def _only_the_cache() -> Iterator[None]:
+    """Without this the package asks an unreachable hub again and again, for half a minute."""
+    import datasets
+    import huggingface_hub
+
+    before = datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE = before
 
 
 def read_python(function: str) -> Iterator[Placed]:

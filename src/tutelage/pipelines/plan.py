@@ -41,11 +41,15 @@ class RunPlan:
             yield f"stage {number}   {plan.stage.name} ({plan.stage.type}): {_stage_line(plan)}"
 
 
-def plan_recipe(recipe: Recipe) -> RunPlan:
-    """Resolves a recipe. Raises ConfigError, DataError or ModelError with the remedy."""
+def plan_recipe(recipe: Recipe, must_reach: bool = True) -> RunPlan:
+    """Resolves a recipe. Raises ConfigError, DataError or ModelError with the remedy.
+
+    Args:
+        must_reach: whether a data set that cannot be reached now is an error, as it is for a run.
+    """
     check_trackers(recipe.track)
     resolved = resolve(recipe.model)
-    stages = tuple(plan_stage(stage, recipe) for stage in recipe.stage)
+    stages = tuple(plan_stage(stage, recipe, must_reach) for stage in recipe.stage)
     plan = RunPlan(recipe, stages, resolved.folder, resolved.source)
     if resolved.folder is not None:
         check_with_tokenizer(plan, resolved.folder)
@@ -77,25 +81,27 @@ def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
 def _stage_line(plan: Plan) -> str:
     match plan:
         case EvaluatePlan(stage=stage):
-            how = (
-                "greedy"
-                if stage.sampling.greedy
-                else f"{stage.samples} samples each, temperature {stage.sampling.temperature}"
-            )
-            return f"{len(plan.prompts)} questions of {stage.environment}/{stage.split}, {how}"
+            how = f"{stage.samples} samples each at temperature {stage.sampling.temperature}"
+            asked = _count(len(plan.prompts), "questions")
+            return f"{asked} of {stage.environment}/{stage.split}, {'greedy' if stage.sampling.greedy else how}"
         case SftPlan(stage=stage):
-            shown = plan.total_steps * stage.sequences_per_step
+            found = len(plan.conversations)
+            steps = f"{plan.total_steps} steps x " if found or stage.steps else ""
             return (
-                f"{plan.total_steps} steps x {stage.sequences_per_step} sequences = {shown} shown, "
-                f"{shown / len(plan.conversations):.2g} epochs of {len(plan.conversations)} conversations"
+                f"{steps}{stage.sequences_per_step} sequences, {stage.epochs} epochs of {_count(found, 'conversations')}"
             )
         case RlPlan(stage=stage):
             samples = stage.prompts_per_step * stage.completions_per_prompt
             updates = stage.updates_per_epoch * stage.epochs
+            epochs = f"{stage.steps * stage.prompts_per_step / len(plan.prompts):.2g} epochs of " if plan.prompts else ""
             return (
                 f"{plan.algorithm.type}, {stage.steps} steps x {stage.prompts_per_step} prompts x "
                 f"{stage.completions_per_prompt} completions = {stage.steps * samples} samples; {samples} a step, "
                 f"{updates} update{'s' if updates > 1 else ' (on-policy)'} a step; "
-                f"{stage.steps * stage.prompts_per_step / len(plan.prompts):.2g} epochs of {len(plan.prompts)} prompts; "
+                f"{epochs}{_count(len(plan.prompts), 'prompts')}; "
                 f"reference model: {'yes' if plan.algorithm.needs_reference else 'no'}"
             )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number else f"{what} that cannot be reached now (the run will fetch them)"

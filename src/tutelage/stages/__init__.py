@@ -11,15 +11,19 @@ from tutelage.stages.sft import SftPlan, plan_sft, render_rows, run_sft
 Plan = EvaluatePlan | SftPlan | RlPlan
 
 
-def plan_stage(stage: Stage, recipe: Recipe) -> Plan:
-    """Resolves and checks a stage. Raises ConfigError or DataError with the remedy."""
+def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
+    """Resolves and checks a stage. Raises ConfigError or DataError with the remedy.
+
+    Args:
+        must_reach: whether a data set that cannot be reached now is an error; else its stage is planned without it.
+    """
     match stage:
         case EvaluateStage():
-            return plan_evaluate(stage, recipe)
+            return plan_evaluate(stage, recipe, must_reach)
         case SftStage():
-            return plan_sft(stage, recipe)
+            return plan_sft(stage, recipe, must_reach)
         case RlStage():
-            return plan_rl(stage, recipe)
+            return plan_rl(stage, recipe, must_reach)
 
 
 def run_stage(plan: Plan, run: StageRun) -> Result:

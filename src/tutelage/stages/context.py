@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from safetensors import SafetensorError
 
 from tutelage.config import Optimizer, Recipe, Stage
 from tutelage.data.journal import Journal
-from tutelage.errors import RunFolderError
+from tutelage.environments import Environment
+from tutelage.errors import RunFolderError, UnreachableError
 from tutelage.models import Policy, load_policy, pick_compute
 from tutelage.seeds import derive_seed
 from tutelage.training import Metrics, Progress, State, load_checkpoint
+from tutelage.types import Prompt, Split
 
 Result = dict[str, Any]
 
@@ -89,6 +91,16 @@ class StageRun:
             ) from error
         beside.rename(final)
         return str(final.relative_to(self.folder.parent.parent))
+
+
+def prompts_of(environment: Environment, split: Split, must_reach: bool) -> Sequence[Prompt]:
+    """The prompts of a split. Empty where their data set cannot be reached now, unless it must be."""
+    try:
+        return environment.prompts(split)
+    except UnreachableError:
+        if must_reach:
+            raise
+        return ()
 
 
 def write_json(path: Path, value: object) -> None:

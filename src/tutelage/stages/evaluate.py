@@ -13,7 +13,7 @@ from tutelage.evaluation import summarise
 from tutelage.rewards import Reward, RewardSuite, build_rewards
 from tutelage.rollouts import record_samples, roll_out
 from tutelage.seeds import derive_seed
-from tutelage.stages.context import Result, StageRun
+from tutelage.stages.context import Result, StageRun, prompts_of
 from tutelage.types import Group, Prompt
 
 
@@ -26,11 +26,11 @@ class EvaluatePlan:
     prompts: Sequence[Prompt]
 
 
-def plan_evaluate(stage: EvaluateStage, recipe: Recipe) -> EvaluatePlan:
+def plan_evaluate(stage: EvaluateStage, recipe: Recipe, must_reach: bool) -> EvaluatePlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
     environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
     rewards = build_rewards(stage.rewards, f"{stage.name}.rewards", environment.scorer())
-    return EvaluatePlan(stage, rewards, environment.prompts(stage.split)[: stage.questions])
+    return EvaluatePlan(stage, rewards, prompts_of(environment, stage.split, must_reach)[: stage.questions])
 
 
 def run_evaluate(plan: EvaluatePlan, run: StageRun) -> Result:

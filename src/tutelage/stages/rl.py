@@ -19,7 +19,7 @@ from tutelage.models import Policy
 from tutelage.rewards import Reward, RewardSuite, build_rewards
 from tutelage.rollouts import prompts_of_step, record_samples, roll_out
 from tutelage.seeds import derive_seed
-from tutelage.stages.context import Result, StageRun, write_json
+from tutelage.stages.context import Result, StageRun, prompts_of, write_json
 from tutelage.training import State, fit
 from tutelage.types import Actions, Batch, Group, Loss, Prompt
 
@@ -39,7 +39,7 @@ class RlPlan:
         return self.stage.steps
 
 
-def plan_rl(stage: RlStage, recipe: Recipe) -> RlPlan:
+def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
     algorithm = build_algorithm(stage.algorithm, f"{stage.name}.algorithm")
     algorithm.check_group_size(stage.completions_per_prompt, f"{stage.name}.completions_per_prompt")
@@ -55,7 +55,7 @@ def plan_rl(stage: RlStage, recipe: Recipe) -> RlPlan:
         )
     environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
     rewards = build_rewards(stage.rewards, f"{stage.name}.rewards", environment.scorer())
-    return RlPlan(stage, algorithm, environment, rewards, environment.prompts(stage.split))
+    return RlPlan(stage, algorithm, environment, rewards, prompts_of(environment, stage.split, must_reach))
 
 
 def run_rl(plan: RlPlan, run: StageRun) -> Result:

@@ -13,10 +13,10 @@ from tutelage.data import Conversation, build_conversation_source
 from tutelage.data.chat import render_conversation
 from tutelage.data.packing import Row, pack
 from tutelage.environments import build_environment
-from tutelage.errors import ConfigError, DataError
+from tutelage.errors import ConfigError, DataError, UnreachableError
 from tutelage.models import Policy, context_length
 from tutelage.rollouts import places_of_step
-from tutelage.stages.context import Result, StageRun
+from tutelage.stages.context import Result, StageRun, prompts_of
 from tutelage.training import State, fit
 from tutelage.types import Actions, Batch, Loss, Message
 
@@ -39,15 +39,21 @@ class SftPlan:
         )
 
 
-def plan_sft(stage: SftStage, recipe: Recipe) -> SftPlan:
+def plan_sft(stage: SftStage, recipe: Recipe, must_reach: bool) -> SftPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
     where = f"{stage.name}.source"
     if stage.source.get("type") == "environment":
-        return SftPlan(stage, _demonstrations(stage, recipe, where))
-    return SftPlan(stage, build_conversation_source(stage.source, where).load_conversations())
+        return SftPlan(stage, _demonstrations(stage, recipe, where, must_reach))
+    source = build_conversation_source(stage.source, where)
+    try:
+        return SftPlan(stage, source.load_conversations())
+    except UnreachableError:
+        if must_reach:
+            raise
+        return SftPlan(stage, ())
 
 
-def _demonstrations(stage: SftStage, recipe: Recipe, where: str) -> list[Conversation]:
+def _demonstrations(stage: SftStage, recipe: Recipe, where: str, must_reach: bool) -> list[Conversation]:
     """`source = { type = "environment", environment = NAME, limit = n }`: the environment's gold answers."""
     wrong = stage.source.keys() - {"type", "environment", "limit"}
     name, limit = stage.source.get("environment"), stage.source.get("limit")
@@ -57,7 +63,7 @@ def _demonstrations(stage: SftStage, recipe: Recipe, where: str) -> list[Convers
             f"number, or none for all }} (given: {stage.source})"
         )
     environment = build_environment(recipe.environments[name], f"environments.{name}")
-    prompts = environment.prompts("train")[:limit]
+    prompts = prompts_of(environment, "train", must_reach)[:limit]
     return [
         Conversation(
             prompt.id,
