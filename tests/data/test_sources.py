@@ -9,6 +9,7 @@ import sys
 import types
 
 import datasets
+import huggingface_hub
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -269,32 +270,37 @@ def test_the_hub_is_asked_for_rows_and_never_for_code(monkeypatch):
     asked = {}
 
     def load(*args, **options):
-        asked.update(options, args=args)
+        asked.update(options, args=args, offline=datasets.config.HF_HUB_OFFLINE)
         return datasets.Dataset.from_list([{"question": "x"}, {"question": " "}])
 
     monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(rows, "hub_reachable", lambda: True)
     source = build_prompt_source({**HUB, "limit": 1}, "source")
     assert source.load() == [Prompt("owner/set[train]: row 1", user("x"))]
     assert asked["args"] == ("owner/set", "main")
     assert not asked.get("trust_remote_code", False)
-    assert not asked["download_config"].local_files_only
+    assert not asked["offline"]
     with pytest.raises(DataError, match=re.escape("owner/set[train]: row 2: field 'question' is empty")):
         build_prompt_source(HUB, "source").load()
 
 
 def test_without_a_network_the_hub_is_refused_at_once(monkeypatch):
-    asked = []
+    offline = []
 
-    def load(*_, download_config, **__):
-        asked.append(download_config)
+    def load(*_, **__):
+        offline.extend((datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE))
         raise ConnectionError("offline")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(rows, "hub_reachable", lambda: False)
     with pytest.raises(DataError, match=r"hub cannot be reached .*use type = 'jsonl'"):
         build_prompt_source(HUB, "source").load()
-    assert asked[0].local_files_only
+    assert offline == [True, True]
+    assert not datasets.config.HF_HUB_OFFLINE
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
     monkeypatch.setattr(rows, "hub_reachable", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: (_ for _ in ()).throw(ValueError("no such split")))
     with pytest.raises(DataError, match=r"split train\): cannot be loaded: no such split"):
