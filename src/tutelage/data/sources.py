@@ -1,6 +1,6 @@
 """Sources: where prompts and conversations come from, as a table of a recipe.
 
-    environments.gsm8k.source = { type = "jsonl", path = "gsm8k.jsonl", answer_pattern = '#### (.*)' }
+    environments.gsm8k.train = { type = "jsonl", path = "gsm8k.jsonl", answer_pattern = '#### (.*)' }
 
 Nothing of a data set is evaluated or unpickled: rows are text, numbers and lists of them.
 """
