@@ -1,7 +1,7 @@
 # Each target makes and fills .venv itself where needed.
 #   make quickstart   a real model learns arithmetic, in minutes
 #   make test         the tests
-#   make check        format, lint, types, import directions, tests, examples: what CI runs
+#   make check        format, lint, types, import directions, tests, the quickstart in small: what CI runs
 #   make bench        speed beside the peers, as JSON
 
 PYTHON ?= python3
@@ -36,14 +36,14 @@ check: $(VENV)/.developer
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2
-	$(BIN)/python examples/run_all.py
+	$(BIN)/tutelage run quickstart --out $$(mktemp -d)/smoke --set grpo.steps=2 --set before.questions=16 --set after.questions=16
 
 format: $(VENV)/.developer
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.developer
-	$(BIN)/python bench/generation.py
+	$(BIN)/python bench/speed.py
 
 clean:
 	rm -rf $(VENV) build dist

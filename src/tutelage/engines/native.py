@@ -45,14 +45,14 @@ class NativeEngine:
         self.policy = policy
         self.model = LeanModel(policy.module)
         self.slots = slots
-        self._end_tokens = end_tokens(policy.module, policy.tokenizer)
+        self.end_tokens = end_tokens(policy.module, policy.tokenizer)
 
     @torch.no_grad()
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, watch: Watch | None = None
     ) -> list[list[Completion]]:
         check_fits(requests, sampling, self.policy.module)
-        stopper = Stopper(self.policy.tokenizer, self._end_tokens, sampling.stop)
+        stopper = Stopper(self.policy.tokenizer, self.end_tokens, sampling.stop)
         groups: list[list[Completion]] = [[] for _ in requests]
         longest = max((len(request.tokens) for request in requests), default=0) + sampling.max_new_tokens
         decoding = Decoding(self, min(self.slots, sum(r.count for r in requests)), longest, sampling, stopper)

@@ -23,14 +23,14 @@ class TransformersEngine:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._end_tokens = end_tokens(policy.module, policy.tokenizer)
+        self.end_tokens = end_tokens(policy.module, policy.tokenizer)
 
     @torch.no_grad()
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, watch: Watch | None = None
     ) -> list[list[Completion]]:
         check_fits(requests, sampling, self.policy.module)
-        stopper = Stopper(self.policy.tokenizer, self._end_tokens, sampling.stop)
+        stopper = Stopper(self.policy.tokenizer, self.end_tokens, sampling.stop)
         rows = [
             Writing(number, index, request.seed, sampling.max_new_tokens, self.policy.version)
             for number, request in enumerate(requests)
