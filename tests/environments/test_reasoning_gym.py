@@ -12,6 +12,7 @@ from tutelage.environments.gym_splits import _splits
 from tutelage.errors import ConfigError, MissingExtraError, TutelageError
 from tutelage.rewards import GymReward, RewardSuite, build_reward
 from tutelage.rewards.base import Fault, outcomes
+from tutelage.rewards.gym import _EVALUATED, _FORMULAS, _LISTS
 from tutelage.types import Group
 
 factory = pytest.importorskip("reasoning_gym.factory")
@@ -42,6 +43,40 @@ def test_every_task_gives_its_own_gold_answers_1(task, monkeypatch):
     (wrong,) = outcomes(environment.scorer(), prompts[0], [sample("certainly not this")])
     assert isinstance(wrong, Fault) == (task in RAISES_ON_NONSENSE)
     assert isinstance(wrong, Fault) or wrong < 1.0 or task in TAKES_NONSENSE
+
+
+@pytest.mark.parametrize("task", [*_EVALUATED, "composite"])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "__import__('os').mkdir({path!r})",
+        "[__import__('os').mkdir({path!r})]",
+        "exec(chr(105)+chr(109))or open({path!r},'w')",
+        "open({path!r}, 'w')",
+    ],
+)
+def test_no_answer_is_run(task, attack, monkeypatch, tmp_path):
+    monkeypatch.setattr("tutelage.environments.gym.make_splits", _splits)
+    config = {"datasets": [{"name": "countdown", "weight": 1.0, "config": {}}]} if task == "composite" else {}
+    environment = ReasoningGym(task=task, config=config, size=1, test_size=1)
+    attack = attack.format(path=str(tmp_path / "taken"))
+    assert outcomes(environment.scorer(), environment.prompts("train")[0], [sample(attack)]) == [0.0]
+    assert not (tmp_path / "taken").exists()
+
+
+@pytest.mark.parametrize(("pattern", "answer"), [
+    (_LISTS, "['A', 'B-1']"), (_LISTS, "_ _ Q\nQ _ _"), (_LISTS, "[[1, 0], [0, 1]]"),
+    (_FORMULAS, "40*(94 - 90) + 83"), (_FORMULAS, "x*asin(3*x) + sqrt(1 - 9*x**2)/3 + C"), (_FORMULAS, "-2.5*y^3"),
+])  # fmt: skip
+def test_honest_answers_are_read(pattern, answer):
+    assert pattern.fullmatch(answer)
+
+
+@pytest.mark.parametrize(
+    "answer", ["exec(1)", "chr(105)", "open(x)", "x.__class__", "x.args", "lambda: 1", "(x for x in x)", "'a'"]
+)
+def test_no_other_name_is_read_as_a_formula(answer):
+    assert not _FORMULAS.fullmatch(answer)
 
 
 def test_the_scorer_works_in_workers_and_a_wrong_answer_is_not_right():
