@@ -1,0 +1,64 @@
+"""What the pages say holds: their examples run, their recipes pass, their tables name every key."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from tutelage.cli.commands import app
+from tutelage.config import Checkpoints, EvaluateStage, Optimizer, Part, Recipe, RlStage, Sampling, SftStage, read_recipe
+from tutelage.pipelines import plan_recipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = {page.name: page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], re.DOTALL)
+
+
+def test_the_recipe_on_the_recipes_page_passes_check(tmp_path: Path) -> None:
+    (text,) = blocks("recipes.md", "toml")
+    (tmp_path / "mine.toml").write_text(text)
+    lines = list(plan_recipe(read_recipe(tmp_path / "mine.toml")).lines())
+    assert any("grpo, 100 steps x 8 prompts x 8 completions" in line for line in lines)
+
+
+@pytest.mark.parametrize("part", [Recipe, EvaluateStage, SftStage, RlStage, Sampling, Optimizer, Checkpoints])
+def test_the_recipes_page_names_every_key(part: type[Part]) -> None:
+    missing = [key for key in part.model_fields if not re.search(rf"[`\[ ]{key}\b|^{key} =", PAGES["recipes.md"], re.M)]
+    assert not missing
+
+
+def test_the_examples_of_the_runs_page_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for example in blocks("runs.md", "python"):
+        exec(example, {})
+    assert "5 steps x 8 prompts" in capsys.readouterr().out
+
+
+def commands() -> list[str]:
+    """Every `tutelage ...` that stands on a page, in a block or in the text."""
+    found = [line for text in PAGES.values() for line in re.findall(r"(?:^|[`$ ])(tutelage [a-z]+[^`\n#]*)", text, re.M)]
+    return sorted({line.strip() for line in found if line.split()[1] in get_command(app).commands})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_the_commands_on_the_pages_exist(line: str) -> None:
+    _, name, *words = shlex.split(line.split("  ")[0].replace("'", ""))
+    command = get_command(app).commands[name]
+    known = {option for parameter in command.params for option in parameter.opts}
+    known |= {"fetch"} if name == "models" else set()
+    assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page, text in PAGES.items():
+        folder = ROOT if page == "README.md" else ROOT / "docs"
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (folder / target).exists(), f"{page}: {target}"
+        for target in re.findall(r"\bdocs/[\w-]+\.md\b", text):
+            assert (ROOT / target).exists(), f"{page}: {target}"
