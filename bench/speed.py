@@ -130,13 +130,14 @@ def main() -> None:
         peer=lambda: peer_generates(policy, prompts),
     )
     gap = abs(ours_trains(policy, rows) / peer_trains(policy, rows) - 1)
-    train = measure(
-        arguments.repeats, ours=lambda: ours_trains(policy, rows), peer=lambda: peer_trains(policy, rows)
-    )
+    train = measure(arguments.repeats, ours=lambda: ours_trains(policy, rows), peer=lambda: peer_trains(policy, rows))
     print(
         json.dumps(
             {
-                "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
+                "machine": {
+                    "processor": platform.processor() or platform.machine(),
+                    "threads": torch.get_num_threads(),
+                },
                 "torch": torch.__version__,
                 "compute": str(compute),
                 "generation_tokens_per_second": {k: round(generated / v, 1) for k, v in generate.items()},

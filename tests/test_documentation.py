@@ -10,11 +10,23 @@ import pytest
 from typer.main import get_command
 
 from tutelage.cli.commands import app
-from tutelage.config import Checkpoints, EvaluateStage, Optimizer, Part, Recipe, RlStage, Sampling, SftStage, read_recipe
+from tutelage.config import (
+    Checkpoints,
+    EvaluateStage,
+    Optimizer,
+    Part,
+    Recipe,
+    RlStage,
+    Sampling,
+    SftStage,
+    read_recipe,
+)
 from tutelage.pipelines import plan_recipe
 
 ROOT = Path(__file__).parents[1]
-PAGES = {page.name: page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+PAGES = {
+    page.name: page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -42,7 +54,9 @@ def test_the_examples_of_the_runs_page_run(capsys: pytest.CaptureFixture[str]) -
 
 def commands() -> list[str]:
     """Every `tutelage ...` that stands on a page, in a block or in the text."""
-    found = [line for text in PAGES.values() for line in re.findall(r"(?:^|[`$ ])(tutelage [a-z]+[^`\n#]*)", text, re.M)]
+    found = [
+        line for text in PAGES.values() for line in re.findall(r"(?:^|[`$ ])(tutelage [a-z]+[^`\n#]*)", text, re.M)
+    ]
     return sorted({line.strip() for line in found if line.split()[1] in get_command(app).commands})
 
 

@@ -108,8 +108,8 @@ def test_evaluate_compares_models_on_the_same_questions(recipe: Path, run: Path)
     text = tutelage("evaluate", *models, "--environment", f"{recipe}:sums", *options)
     assert "95 % interval" in text
     assert "change" in text
-    text = tutelage("evaluate", models[0], "--set", "maximum=4", "--set", "train_questions=10",
-                    "--set", "test_questions=9", "--max-new-tokens", "4", "--out", str(recipe.parent / "s2"))  # fmt: skip
+    small = ["--set", "maximum=4", "--set", "train_questions=10", "--set", "test_questions=9"]
+    tutelage("evaluate", models[0], *small, "--max-new-tokens", "4", "--out", str(recipe.parent / "s2"))
     result = json.loads((recipe.parent / "s2/01-tiny/stages/01-evaluate/result.json").read_text())
     assert len(result["scores"]) == 9
     assert "no environment 'sum'" in tutelage("evaluate", models[0], "--environment", f"{recipe}:sum", code=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_native_writes_what_transformers_writes(family: str, slots: int, tied: b
         native = NativeEngine(policy, slots).generate(requests, sampling)
         theirs = TransformersEngine(policy).generate(requests, sampling)
         assert written(native) == written(theirs)
-        for mine, other in zip(sum(native, []), sum(theirs, []), strict=True):
+        for mine, other in zip(chain(*native), chain(*theirs), strict=True):
             np.testing.assert_allclose(mine.logprobs, other.logprobs, atol=1e-4)
 
 

@@ -2,8 +2,8 @@
 
 from tutelage.config.part import Part, Table, build, load_object, nearest, validate
 from tutelage.config.recipe import EvaluateStage, Recipe, RlStage, SftStage, Stage, read_recipe
-from tutelage.config.shipped import find_recipe, first_comment, shipped_recipes
 from tutelage.config.settings import Checkpoints, Optimizer, Sampling
+from tutelage.config.shipped import find_recipe, first_comment, shipped_recipes
 
 __all__ = [
     "Checkpoints",

@@ -56,7 +56,7 @@ class RlStage(Part):
     name: Name
     environment: str
     split: Split = "train"
-    algorithm: Table = {"type": "grpo"}
+    algorithm: Table = Field(default={"type": "grpo"})
     rewards: tuple[Table, ...] = ({"type": "task"},)
     steps: PositiveInt = 100
     prompts_per_step: PositiveInt = 8
@@ -82,7 +82,7 @@ class Recipe(Part):
     seed: int = 0
     compute: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the machine has it in hardware
     engine: Literal["auto", "native", "transformers"] = "auto"  # auto: native for the families it knows
-    environments: dict[str, Table] = {}
+    environments: dict[str, Table] = Field(default_factory=dict[str, Table])
     track: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
     stage: tuple[Stage, ...] = ()
 

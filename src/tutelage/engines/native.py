@@ -83,7 +83,7 @@ class NativeEngine:
     def _prefill(
         self, requests: Sequence[Request], waiting: deque[Writing], wanted: int
     ) -> list[tuple[Writing, Prefilled]]:
-        """Takes whole groups off the queue until they fill the wanted slots or the portion, and prefills their prompts."""
+        """Takes whole groups off the queue until they fill the wanted slots or the portion; prefills their prompts."""
         taken: dict[int, list[Writing]] = {}
         tokens = 0
         while waiting and (
@@ -144,7 +144,7 @@ class Decoding:
         model = self.model
         per_slot = len(model.body.layers) * 2 * model.key_heads * longest * model.width
         slots = max(1, min(slots, _CACHE_BYTES // (per_slot * dtype.itemsize)))
-        # Zeros: an unseen key weighs 0, and 0 times whatever lay in that memory could be NaN. [layers, 2, slots, J, T, D]
+        # [layers, 2, slots, J, T, D]. Zeros: an unseen key weighs 0, and 0 times what lay in that memory could be NaN.
         self.cache = torch.zeros(
             len(model.body.layers), 2, slots, model.key_heads, longest, model.width, dtype=dtype, device=self.device
         )
@@ -200,7 +200,7 @@ class Decoding:
         return attend
 
     def _append(self, first: int, logits_BV: Tensor) -> list[Writing]:
-        """Draws a token for the slots from `first` on; finished sequences leave, the last ones move into their slots."""
+        """Draws a token for the slots from `first` on; finished sequences leave, the last ones take their slots."""
         writing = self.active[first:]
         tokens, logprobs = draw(logits_BV, writing, self.sampling)
         self.last[first:] = tokens

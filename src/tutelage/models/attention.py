@@ -29,7 +29,7 @@ _PADDING = 1.3
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Spans side by side: S spans, Q queries and K keys each, padded at the end; `real_R` are the queries that exist."""
+    """S spans side by side, Q queries and K keys each, padded at the end; `real_R` are the queries that exist."""
 
     query_SQ: Tensor
     key_SK: Tensor

@@ -22,9 +22,9 @@ from tutelage.types import Batch, Span
 class Policy:
     """A causal language model with fp32 master weights.
 
-    In fp32 the masters *are* the module's parameters. In bf16 the module holds rounded copies: the forward, the backward
-    and the sampler use those, the update works on the masters and `publish` rounds them again. The sampler reads the
-    module's own tensors, so there is no copy of the weights that could be stale; `version` counts the updates.
+    In fp32 the masters *are* the module's parameters. In bf16 the module holds rounded copies: the forward, the
+    backward and the sampler use those, the update works on the masters and `publish` rounds them again. The sampler
+    reads the module's own tensors, so no copy of the weights could be stale; `version` counts the updates.
     """
 
     def __init__(self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, compute: torch.dtype) -> None:
@@ -143,7 +143,7 @@ def _transform(sampling: Sampling, logits_RV: Tensor, targets_R: Tensor) -> Tens
 def _refuse_unfaithful(policy: Policy) -> None:
     """Compares the packed forward of two short sequences that share a prompt with transformers' own, one by one.
 
-    An architecture whose attention sees more than its spans would otherwise train on the wrong probabilities in silence.
+    An architecture whose attention sees more than its spans would otherwise train on wrong probabilities in silence.
     """
     module, vocabulary = policy.module, policy.module.config.vocab_size
     ids = [(7 * i + 3) % vocabulary for i in range(9)]

@@ -55,7 +55,8 @@ class RunFolder:
         """Writes down what will run, and on what. Raises RunFolderError where another run lies here already."""
         if (self.path / "recipe.json").exists():
             raise RunFolderError(
-                f"{self.path}: holds a run already; go on with it by  tutelage resume {self.path}  or choose another --out"
+                f"{self.path}: holds a run already; go on with it by  tutelage resume {self.path}  or choose another "
+                "--out"
             )
         declared = {
             "recipe": recipe.model_dump(mode="json"),

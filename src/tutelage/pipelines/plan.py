@@ -36,7 +36,8 @@ class RunPlan:
         if self.model is not None:
             facts = describe(self.model)
             engine = engine_for(recipe.engine, facts.family)
-            yield f"          {facts.family}, {facts.parameters / 1e6:,.0f} M parameters, context {facts.context}, engine {engine}"
+            size = f"{facts.parameters / 1e6:,.0f} M parameters"
+            yield f"          {facts.family}, {size}, context {facts.context}, engine {engine}"
         for number, plan in enumerate(self.stages, start=1):
             yield f"stage {number}   {plan.stage.name} ({plan.stage.type}): {_stage_line(plan)}"
 
@@ -72,8 +73,8 @@ def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
             and longest + stage.sampling.max_new_tokens > stage_plan.stage.tokens_per_microbatch
         ):
             raise DataError(
-                f"{stage.name}.tokens_per_microbatch: {stage_plan.stage.tokens_per_microbatch} does not hold one sequence "
-                f"of {longest} prompt tokens and {stage.sampling.max_new_tokens} new ones; set it to "
+                f"{stage.name}.tokens_per_microbatch: {stage_plan.stage.tokens_per_microbatch} does not hold one "
+                f"sequence of {longest} prompt tokens and {stage.sampling.max_new_tokens} new ones; set it to "
                 f"{longest + stage.sampling.max_new_tokens} or more"
             )
 
@@ -87,13 +88,14 @@ def _stage_line(plan: Plan) -> str:
         case SftPlan(stage=stage):
             found = len(plan.conversations)
             steps = f"{plan.total_steps} steps x " if found or stage.steps else ""
-            return (
-                f"{steps}{stage.sequences_per_step} sequences, {stage.epochs} epochs of {_count(found, 'conversations')}"
-            )
+            shown = _count(found, "conversations")
+            return f"{steps}{stage.sequences_per_step} sequences, {stage.epochs} epochs of {shown}"
         case RlPlan(stage=stage):
             samples = stage.prompts_per_step * stage.completions_per_prompt
             updates = stage.updates_per_epoch * stage.epochs
-            epochs = f"{stage.steps * stage.prompts_per_step / len(plan.prompts):.2g} epochs of " if plan.prompts else ""
+            epochs = (
+                f"{stage.steps * stage.prompts_per_step / len(plan.prompts):.2g} epochs of " if plan.prompts else ""
+            )
             return (
                 f"{plan.algorithm.type}, {stage.steps} steps x {stage.prompts_per_step} prompts x "
                 f"{stage.completions_per_prompt} completions = {stage.steps * samples} samples; {samples} a step, "

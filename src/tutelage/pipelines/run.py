@@ -10,7 +10,7 @@ import torch
 from tutelage.config import Recipe
 from tutelage.data.journal import Journal
 from tutelage.errors import RunFolderError
-from tutelage.evaluation import is_binary, summarise
+from tutelage.evaluation import summarise
 from tutelage.evaluation.words import score_name, summary_in_words
 from tutelage.pipelines.folder import RunFolder, read_result
 from tutelage.pipelines.plan import RunPlan, check_with_tokenizer, plan_recipe
@@ -23,8 +23,8 @@ from tutelage.training.trackers import open_trackers
 def run_recipe(recipe: Recipe, out: Path, progress: Progress) -> Path:
     """Runs a recipe from its beginning. Returns the report's path.
 
-    Everything that can be refused without the model is refused before it is fetched; everything that needs the tokenizer
-    only, before a weight is loaded.
+    What can be refused without the model is refused before it is fetched; what needs only the tokenizer, before a
+    weight is loaded.
     """
     plan = plan_recipe(recipe)
     with RunFolder(out) as folder:
