@@ -92,7 +92,7 @@ def test_the_scorer_works_in_workers_and_a_wrong_answer_is_not_right():
     assert 0.0 <= near < 1.0
 
 
-@pytest.mark.parametrize("task", ["ransom_note", "word_ladder"])  # these walk over sets of strings
+@pytest.mark.parametrize("task", ["ransom_note"])  # it walks over sets of strings
 def test_the_same_table_gives_the_same_prompts_whatever_the_hash_seed(task):
     program = (
         "from tutelage.environments import ReasoningGym; "

@@ -1,5 +1,7 @@
 """The rewards `exact`, `regex`, `format` and `length`."""
 
+import time
+
 import pytest
 
 from tests.rewards.made import group, prompt, sample, scored
@@ -48,12 +50,14 @@ def test_regex(text, options, value):
 
 
 def test_a_regex_that_takes_too_long_is_a_failure():
+    begun = time.perf_counter()
     right, hung = scored(
         {"type": "regex", "pattern": r"(?:a|a)*b|c", "timeout": 0.1, "whole": True}, [group("c", "a" * 40)]
     )
     assert right.reward == 1.0
     assert hung.reward is None
     assert "TimeoutError" in hung.failure
+    assert time.perf_counter() - begun < 5
 
 
 @pytest.mark.parametrize(

@@ -47,10 +47,7 @@ class WorkerPool:
         self._workers.clear()
 
     def _staff(self, wanted: int) -> None:
-        """Buries the dead and starts workers until there are as many as jobs, or as allowed."""
-        for worker in self._workers:
-            if worker.idle and not worker.alive:  # one that dies over a job is heard of, with its job
-                worker.kill()
+        """Forgets the dead and starts workers until there are as many as jobs, or as allowed."""
         self._workers = [worker for worker in self._workers if not worker.gone]
         while len(self._workers) < min(self._limit, wanted):
             self._workers.append(WorkerProcess(self._rewards))

@@ -43,10 +43,6 @@ class WorkerProcess:
             self.connection.send(list(rewards))
 
     @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    @property
     def gone(self) -> bool:
         """Was it killed and buried?"""
         return self.connection.closed
