@@ -49,7 +49,7 @@ def test_the_recipes_page_names_every_key(part: type[Part]) -> None:
 def test_the_examples_of_the_runs_page_run(capsys: pytest.CaptureFixture[str]) -> None:
     for example in blocks("runs.md", "python"):
         exec(example, {})
-    assert "5 steps x 8 prompts" in capsys.readouterr().out
+    assert "5 steps x 16 prompts" in capsys.readouterr().out
 
 
 def commands() -> list[str]:

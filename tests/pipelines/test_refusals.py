@@ -81,6 +81,11 @@ MISTAKES = [
         r"'json:loads' is not a subclass of tutelage.*Algorithm",
     ),
     (
+        ['reinforce.algorithm={type="tests.pipelines.broken:Thing"}'],
+        ConfigError,
+        r"'tests\.pipelines\.broken' fails when it is imported: SyntaxError",
+    ),
+    (
         ["reinforce.completions_per_prompt=1"],
         ConfigError,
         r"reinforce\.completions_per_prompt: 1 is too few: 'grpo' compares",

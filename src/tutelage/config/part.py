@@ -97,6 +97,8 @@ def load_object(path: str, where: str) -> object:
         raise ConfigError(
             f"{where}: cannot import '{module_name}' ({error}); it must be installed or lie in the current folder"
         ) from error
+    except Exception as error:  # a user's module may raise anything while it is imported
+        raise ConfigError(f"{where}: '{module_name}' fails when it is imported: {error!r}") from error
     if not hasattr(module, name):
         functions = [word for word in dir(module) if not word.startswith("_")]
         raise ConfigError(f"{where}: module '{module_name}' has no '{name}': {nearest(name, functions)}")

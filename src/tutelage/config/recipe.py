@@ -18,6 +18,7 @@ from tutelage.config.settings import Checkpoints, Optimizer, Sampling
 from tutelage.errors import ConfigError
 from tutelage.types import Split
 
+Seconds = Annotated[float, Field(gt=0.0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
 
@@ -32,6 +33,7 @@ class EvaluateStage(Part):
     samples: PositiveInt = 1  # per question
     sampling: Sampling = Sampling(temperature=0.0)
     rewards: tuple[Table, ...] = ({"type": "task"},)
+    reward_timeout: Seconds = 10.0  # for one sample
 
 
 class SftStage(Part):
@@ -67,7 +69,7 @@ class RlStage(Part):
     sampling: Sampling = Sampling()
     optimizer: Optimizer = Optimizer()
     checkpoints: Checkpoints = Checkpoints()
-    reward_timeout: Annotated[float, Field(gt=0.0)] = 10.0  # seconds for one sample
+    reward_timeout: Seconds = 10.0  # for one sample
     max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of a step's samples; above it the run stops
 
 

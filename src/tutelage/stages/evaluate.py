@@ -51,7 +51,7 @@ def run_evaluate(plan: EvaluatePlan, run: StageRun) -> Result:
         watch=lambda done, _: run.progress.progress(done, wanted, "answers"),
     )
     seconds = perf_counter() - started
-    with RewardSuite(plan.rewards) as suite:
+    with RewardSuite(plan.rewards, stage.reward_timeout) as suite:
         suite.score(groups)
     record_samples(run.samples, stage.name, 0, groups)
     return _result(plan, run, groups, seconds)
