@@ -1,7 +1,7 @@
 # Each target makes and fills .venv itself where needed.
 #   make quickstart   a real model learns arithmetic, in minutes
 #   make test         the tests
-#   make check        format, lint, types, import directions, tests, the quickstart in small: what CI runs
+#   make check        format, lint, types, import directions, the quickstart in small, tests: what CI runs
 #   make bench        speed beside the peers, as JSON
 
 PYTHON ?= python3
@@ -35,8 +35,10 @@ check: $(VENV)/.developer
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	rm -rf build/smoke
+	$(BIN)/tutelage run quickstart --out build/smoke --set grpo.steps=2 --set before.questions=16 --set after.questions=16
+	rm -rf build/smoke
 	$(BIN)/pytest -n 2
-	$(BIN)/tutelage run quickstart --out $$(mktemp -d)/smoke --set grpo.steps=2 --set before.questions=16 --set after.questions=16
 
 format: $(VENV)/.developer
 	$(BIN)/ruff format .
