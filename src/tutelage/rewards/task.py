@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from tutelage.errors import ConfigError
 from tutelage.rewards.base import Reward
 from tutelage.types import Prompt, Sample
 
@@ -16,9 +17,7 @@ class TaskReward(Reward):
     type: str = "task"
 
     def score(self, prompt: Prompt, sample: Sample) -> float:
-        raise NotImplementedError(
-            "the reward 'task' stands for the environment's scorer; `build_rewards` puts it there"
-        )
+        raise ConfigError("the reward 'task' stands for the environment's scorer; `build_rewards` puts it there")
 
     def resolve(self, scorer: Reward) -> Reward:
         """The environment's scorer under this table's name and weight."""
