@@ -7,7 +7,7 @@ sequence leaves its slot at once and a waiting one takes it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tutelage.config import Sampling
 from tutelage.engines.base import Completion, Request, Watch
 from tutelage.engines.lean import LeanModel
-from tutelage.engines.sequences import Stopper, Writing, check_fits, draw, end_tokens
+from tutelage.engines.sequences import Stopper, Writing, begin, check_fits, draw, end_tokens
 from tutelage.models import Policy
 
 _PREFILL_TOKENS = 4096  # prompts are prefilled in portions of about this many tokens
@@ -53,32 +53,21 @@ class NativeEngine:
     ) -> list[list[Completion]]:
         check_fits(requests, sampling, self.policy.module)
         stopper = Stopper(self.policy.tokenizer, self.end_tokens, sampling.stop)
-        groups: list[list[Completion]] = [[] for _ in requests]
+        rows, groups = begin(requests, sampling, self.policy.version)
         longest = max((len(request.tokens) for request in requests), default=0) + sampling.max_new_tokens
-        decoding = Decoding(self, min(self.slots, sum(r.count for r in requests)), longest, sampling, stopper)
-        finished = written = 0
-        waiting = deque(self._sequences(requests, sampling, groups))
+        decoding = Decoding(self, min(self.slots, len(rows)), longest, sampling, stopper)
+        finished = 0
+        waiting = deque(rows)
         ready: deque[tuple[Writing, Prefilled]] = deque()
         while waiting or ready or decoding.active:
             while decoding.free and (waiting or ready):
                 if not ready:
                     ready.extend(self._prefill(requests, waiting, decoding.free))
-                done = decoding.admit([ready.popleft() for _ in range(min(decoding.free, len(ready)))])
-                finished, written = finished + len(done), written + sum(len(w.completion.tokens) for w in done)
-            done = decoding.step()
-            finished, written = finished + len(done), written + sum(len(w.completion.tokens) for w in done)
+                finished += len(decoding.admit([ready.popleft() for _ in range(min(decoding.free, len(ready)))]))
+            finished += len(decoding.step())
             if watch:
-                watch(finished, written + sum(len(w.completion.tokens) for w in decoding.active))
+                watch(finished, sum(len(row.completion.tokens) for row in rows))
         return groups
-
-    def _sequences(
-        self, requests: Sequence[Request], sampling: Sampling, groups: list[list[Completion]]
-    ) -> Iterator[Writing]:
-        for number, request in enumerate(requests):
-            for index in range(request.count):
-                writing = Writing(number, index, request.seed, sampling.max_new_tokens, self.policy.version)
-                groups[number].append(writing.completion)
-                yield writing
 
     def _prefill(
         self, requests: Sequence[Request], waiting: deque[Writing], wanted: int

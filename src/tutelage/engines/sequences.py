@@ -57,6 +57,21 @@ class Writing:
         return len(completion.tokens) == self.limit
 
 
+def begin(
+    requests: Sequence[Request], sampling: Sampling, version: int
+) -> tuple[list[Writing], list[list[Completion]]]:
+    """Every sequence that is wanted, in order, and the completions they will write, by request."""
+    rows = [
+        Writing(number, index, request.seed, sampling.max_new_tokens, version)
+        for number, request in enumerate(requests)
+        for index in range(request.count)
+    ]
+    groups: list[list[Completion]] = [[] for _ in requests]
+    for row in rows:
+        groups[row.request].append(row.completion)
+    return rows, groups
+
+
 def draw(logits_BV: Tensor, writing: Sequence[Writing], sampling: Sampling) -> tuple[list[int], list[float]]:
     """The next token of each sequence with its log-probability."""
     logits_BV = logits_BV.float()

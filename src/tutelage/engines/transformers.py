@@ -10,7 +10,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from tutelage.config import Sampling
 from tutelage.engines.base import Completion, Request, Watch
-from tutelage.engines.sequences import Stopper, Writing, check_fits, draw, end_tokens
+from tutelage.engines.sequences import Stopper, Writing, begin, check_fits, draw, end_tokens
 from tutelage.models import PACKED, Policy
 
 _ROWS = 64  # sequences decoded side by side
@@ -31,22 +31,15 @@ class TransformersEngine:
     ) -> list[list[Completion]]:
         check_fits(requests, sampling, self.policy.module)
         stopper = Stopper(self.policy.tokenizer, self.end_tokens, sampling.stop)
-        rows = [
-            Writing(number, index, request.seed, sampling.max_new_tokens, self.policy.version)
-            for number, request in enumerate(requests)
-            for index in range(request.count)
-        ]
-        groups: list[list[Completion]] = [[] for _ in requests]
-        for row in rows:
-            groups[row.request].append(row.completion)
+        rows, groups = begin(requests, sampling, self.policy.version)
         written = 0
         with _own_attention(self.policy.module):
-            for begin in range(0, len(rows), _ROWS):
-                batch = rows[begin : begin + _ROWS]
+            for first in range(0, len(rows), _ROWS):
+                batch = rows[first : first + _ROWS]
                 self._write([requests[row.request].tokens for row in batch], batch, sampling, stopper)
                 written += sum(len(row.completion.tokens) for row in batch)
                 if watch:
-                    watch(begin + len(batch), written)
+                    watch(first + len(batch), written)
         return groups
 
     def _write(

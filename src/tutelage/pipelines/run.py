@@ -40,7 +40,8 @@ def resume_run(out: Path, progress: Progress) -> Path:
 
 def _run(plan: RunPlan, folder: RunFolder, progress: Progress) -> Path:
     model = plan.fetch_model(progress.note)
-    check_with_tokenizer(plan, model)
+    if plan.model is None:  # one that was here has been checked with the plan
+        check_with_tokenizer(plan, model)
     metrics = Metrics(folder.path, open_trackers(plan.recipe.track, folder.path))
     samples = Journal(folder.path / "samples.jsonl")
     try:
