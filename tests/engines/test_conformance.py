@@ -105,6 +105,29 @@ def test_progress_is_told(engine: Engine) -> None:
     assert heard == sorted(heard)
 
 
+def test_a_request_is_told_as_soon_as_its_last_completion_is_written(engine: Engine) -> None:
+    told: dict[int, list[Completion]] = {}
+    done, done_when_told = [0], []
+
+    def finished(number: int, group: list[Completion]) -> None:
+        assert number not in told
+        told[number] = [Completion(c.tokens[:], c.logprobs[:], c.finish, c.version) for c in group]
+        done_when_told.append(done[-1])
+
+    requests = [Request(tokens, 30, seed=i) for i, tokens in enumerate(prompts())]
+    groups = engine.generate(requests, Sampling(max_new_tokens=5), lambda count, _: done.append(count), finished)
+    assert [told[number] for number in range(5)] == groups  # complete when it was told: nothing is written afterwards
+    assert done_when_told[0] < 100 < done[-1] == 150  # and not all of them at the end
+
+
+def test_what_a_listener_raises_ends_the_call(engine: Engine) -> None:
+    def stop(number: int, group: list[Completion]) -> None:
+        raise InterruptedError(number)
+
+    with pytest.raises(InterruptedError):
+        engine.generate([Request((7, 8), 2, 0)], Sampling(max_new_tokens=3), finished=stop)
+
+
 @pytest.mark.parametrize("name", ["native", "transformers"])
 def test_what_does_not_fit_is_refused(name: str) -> None:
     engine = engine_of(name)

@@ -1,6 +1,6 @@
 """Whatever samples."""
 
-from tutelage.engines.base import Completion, Engine, Request, Watch
+from tutelage.engines.base import Completion, Engine, Finished, Request, Watch
 from tutelage.engines.build import build_engine, engine_for
 from tutelage.engines.lean import FAMILIES
 from tutelage.engines.native import NativeEngine
@@ -11,6 +11,7 @@ __all__ = [
     "FAMILIES",
     "Completion",
     "Engine",
+    "Finished",
     "NativeEngine",
     "Request",
     "ScriptedEngine",

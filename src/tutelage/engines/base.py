@@ -35,15 +35,27 @@ class Completion:
     version: int = 0
 
 
+Finished = Callable[[int, list[Completion]], None]  # a request's number, and all of its completions
+
+
 class Engine(Protocol):
     """Whatever samples."""
 
     name: str
 
     def generate(
-        self, requests: Sequence[Request], sampling: Sampling, watch: Watch | None = None
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        watch: Watch | None = None,
+        finished: Finished | None = None,
     ) -> list[list[Completion]]:
         """The completions of each request, in order.
+
+        Args:
+            watch: told how far the call has come, now and then and at its end.
+            finished: told a request's number and its completions as soon as the last of them is written: each request
+                exactly once, in whatever order they end, on the caller's thread. What it raises ends the call.
 
         Raises:
             ModelError: a prompt and its completion would not fit into the model's context.

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tutelage.config import Sampling
-from tutelage.engines.base import Completion, Request, Watch
+from tutelage.engines.base import Completion, Finished, Request, Watch
 from tutelage.engines.lean import LeanModel
-from tutelage.engines.sequences import Stopper, Writing, begin, check_fits, draw, end_tokens
+from tutelage.engines.sequences import Progress, Stopper, Writing, begin, check_fits, draw, end_tokens
 from tutelage.models import Policy
 
 _PREFILL_TOKENS = 4096  # prompts are prefilled in portions of about this many tokens
@@ -49,24 +49,26 @@ class NativeEngine:
 
     @torch.no_grad()
     def generate(
-        self, requests: Sequence[Request], sampling: Sampling, watch: Watch | None = None
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        watch: Watch | None = None,
+        finished: Finished | None = None,
     ) -> list[list[Completion]]:
         check_fits(requests, sampling, self.policy.module)
         stopper = Stopper(self.policy.tokenizer, self.end_tokens, sampling.stop)
         rows, groups = begin(requests, sampling, self.policy.version)
         longest = max((len(request.tokens) for request in requests), default=0) + sampling.max_new_tokens
         decoding = Decoding(self, min(self.slots, len(rows)), longest, sampling, stopper)
-        finished = 0
+        progress = Progress(requests, groups, watch, finished)
         waiting = deque(rows)
         ready: deque[tuple[Writing, Prefilled]] = deque()
         while waiting or ready or decoding.active:
             while decoding.free and (waiting or ready):
                 if not ready:
                     ready.extend(self._prefill(requests, waiting, decoding.free))
-                finished += len(decoding.admit([ready.popleft() for _ in range(min(decoding.free, len(ready)))]))
-            finished += len(decoding.step())
-            if watch:
-                watch(finished, sum(len(row.completion.tokens) for row in rows))
+                progress.tell(decoding.admit([ready.popleft() for _ in range(min(decoding.free, len(ready)))]))
+            progress.tell(decoding.step())
         return groups
 
     def _prefill(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tutelage.config import Sampling
-from tutelage.engines.base import Completion, Request, Watch
+from tutelage.engines.base import Completion, Finished, Request, Watch
 
 Script = Callable[[Request, int], Completion]
 
@@ -19,15 +19,21 @@ class ScriptedEngine:
         self.script = script
 
     def generate(
-        self, requests: Sequence[Request], sampling: Sampling, watch: Watch | None = None
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        watch: Watch | None = None,
+        finished: Finished | None = None,
     ) -> list[list[Completion]]:
         groups: list[list[Completion]] = []
-        for request in requests:
+        for number, request in enumerate(requests):
             group = [self.script(request, i) for i in range(request.count)]
             groups.append([_cut(completion, sampling.max_new_tokens) for completion in group])
+            if finished:
+                finished(number, groups[number])
             if watch:
-                finished = [completion for done in groups for completion in done]
-                watch(len(finished), sum(len(completion.tokens) for completion in finished))
+                written = [completion for group in groups for completion in group]
+                watch(len(written), sum(len(completion.tokens) for completion in written))
         return groups
 
 

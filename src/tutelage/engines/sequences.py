@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.config import Sampling
-from tutelage.engines.base import Completion, Request
+from tutelage.engines.base import Completion, Finished, Request, Watch
 from tutelage.errors import ModelError
 from tutelage.functional.logprobs import gather_logprobs, sample, transform_logits
 from tutelage.models.loading import context_length
@@ -70,6 +70,31 @@ def begin(
     for row in rows:
         groups[row.request].append(row.completion)
     return rows, groups
+
+
+class Progress:
+    """Tells a caller how far a call has come, and of each request whose last completion is written."""
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        groups: Sequence[list[Completion]],
+        watch: Watch | None,
+        finished: Finished | None,
+    ) -> None:
+        self.groups, self.watch, self.finished = groups, watch, finished
+        self.open = [request.count for request in requests]  # completions of each request that are not written yet
+        self.done = 0
+
+    def tell(self, ended: Sequence[Writing]) -> None:
+        """Takes the sequences that have ended since it was last told."""
+        self.done += len(ended)
+        for writing in ended:
+            self.open[writing.request] -= 1
+            if self.finished and not self.open[writing.request]:
+                self.finished(writing.request, self.groups[writing.request])
+        if self.watch:
+            self.watch(self.done, sum(len(completion.tokens) for group in self.groups for completion in group))
 
 
 def draw(logits_BV: Tensor, writing: Sequence[Writing], sampling: Sampling) -> tuple[list[int], list[float]]:

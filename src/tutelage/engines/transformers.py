@@ -9,8 +9,8 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from tutelage.config import Sampling
-from tutelage.engines.base import Completion, Request, Watch
-from tutelage.engines.sequences import Stopper, Writing, begin, check_fits, draw, end_tokens
+from tutelage.engines.base import Completion, Finished, Request, Watch
+from tutelage.engines.sequences import Progress, Stopper, Writing, begin, check_fits, draw, end_tokens
 from tutelage.models import PACKED, Policy
 
 _ROWS = 64  # sequences decoded side by side
@@ -27,19 +27,21 @@ class TransformersEngine:
 
     @torch.no_grad()
     def generate(
-        self, requests: Sequence[Request], sampling: Sampling, watch: Watch | None = None
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        watch: Watch | None = None,
+        finished: Finished | None = None,
     ) -> list[list[Completion]]:
         check_fits(requests, sampling, self.policy.module)
         stopper = Stopper(self.policy.tokenizer, self.end_tokens, sampling.stop)
         rows, groups = begin(requests, sampling, self.policy.version)
-        written = 0
+        progress = Progress(requests, groups, watch, finished)
         with _own_attention(self.policy.module):
             for first in range(0, len(rows), _ROWS):
                 batch = rows[first : first + _ROWS]
                 self._write([requests[row.request].tokens for row in batch], batch, sampling, stopper)
-                written += sum(len(row.completion.tokens) for row in batch)
-                if watch:
-                    watch(first + len(batch), written)
+                progress.tell(batch)
         return groups
 
     def _write(
