@@ -14,16 +14,19 @@ import inspect
 import json
 import textwrap
 from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import transformers
 import trl
 from torch import Tensor
 from transformers.loss.loss_utils import ForCausalLMLoss
-from trl.trainer import utils
+from trl.trainer import dpo_trainer, utils
+from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
 
@@ -160,6 +163,56 @@ def supervised(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"labels": labels.tolist(), "items": 40, "loss": loss.item(), "gradient": logits.grad.tolist()}
 
 
+class Scripted:
+    """Answers a trainer's forward with log-probabilities that are given."""
+
+    training = True
+
+    def __init__(self, logps_BT: Tensor) -> None:
+        self.logps_BT = logps_BT
+
+    def __call__(self, **_: Any) -> SimpleNamespace:
+        zeros_BT = torch.zeros_like(self.logps_BT)
+        return SimpleNamespace(log_probs=self.logps_BT, entropy=zeros_BT, mean_logits=zeros_BT, is_top1=zeros_BT.bool())
+
+
+def preferences(inputs: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first three sequences as chosen, the last three as rejected."""
+    mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    tokens = torch.zeros(len(LENGTHS), max(LENGTHS) + 1, dtype=torch.int64)
+    batch = {
+        "input_ids": tokens,
+        "attention_mask": torch.ones_like(tokens),
+        "completion_mask": torch.cat((torch.zeros_like(tokens[:, :1]), mask.long()), 1),
+    }
+    same = lambda x, **_: x  # noqa: E731
+    results = []
+    for beta in (0.1, 2.0):
+        logps = inputs["logprobs"].clone().requires_grad_()
+        this = SimpleNamespace(
+            accelerator=SimpleNamespace(gather=same, gather_for_metrics=same, device="cpu"),
+            args=SimpleNamespace(gradient_checkpointing_kwargs=None),
+            model=Scripted(logps),
+            ref_model=Scripted(inputs["reference"] * mask),
+            beta=beta,
+            loss_types=["sigmoid"],
+            loss_weights=[1.0],
+            f_divergence_type="reverse_kl",
+            ld_alpha=None,
+            aux_loss_enabled=False,
+            precompute_ref_logps=False,
+            use_weighting=False,
+            _metrics=defaultdict(lambda: defaultdict(list)),
+            _total_train_tokens=0,
+            _tp_size=1,
+        )
+        with patch.object(dpo_trainer, "disable_gradient_checkpointing", lambda *_: nullcontext()):
+            loss = DPOTrainer._compute_loss(this, Scripted(logps * mask), batch, False)
+        loss.backward()
+        results.append({"beta": beta, "loss": loss.item(), "gradient": logps.grad.tolist()})
+    return results
+
+
 def main() -> None:
     inputs = make_inputs()
     rewards = inputs["rewards"].clone()
@@ -182,6 +235,7 @@ def main() -> None:
         "losses": losses(inputs),
         "scores": scores(inputs),
         "supervised": supervised(inputs),
+        "preferences": preferences(inputs),
         "advantages": {
             kind: {
                 "group_scaled": advantages(GRPOTrainer, grpo_lines, table, scale_rewards="group", **grpo),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tutelage.algorithms import DrGrpo, Grpo, Rloo, supervised_loss
-from tutelage.functional import advantages, logprobs, policy_losses, ratios, reductions
+from tutelage.functional import advantages, logprobs, policy_losses, preference_losses, ratios, reductions
 from tutelage.types import Actions, Loss
 
 PEER = json.loads(Path(__file__).with_name("trl_1_16.json").read_text())
@@ -139,3 +139,14 @@ def test_supervised() -> None:
     mean = loss.total / theirs["items"]
     close(mean, theirs["loss"], rtol=1e-6)
     close(torch.autograd.grad(mean, logits)[0], theirs["gradient"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", range(len(PEER["preferences"])))
+def test_dpo(case: int) -> None:
+    theirs = PEER["preferences"][case]
+    logprobs_BT = INPUTS["logprobs"].clone().requires_grad_()
+    chosen_P, rejected_P = (logprobs_BT * MASK_BT).sum(1).chunk(2)
+    reference_chosen_P, reference_rejected_P = (INPUTS["reference"] * MASK_BT).sum(1).chunk(2)
+    loss = preference_losses.dpo(chosen_P, rejected_P, reference_chosen_P, reference_rejected_P, theirs["beta"]).mean()
+    close(loss, theirs["loss"])
+    close(torch.autograd.grad(loss, logprobs_BT)[0], theirs["gradient"])
