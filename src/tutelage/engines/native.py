@@ -1,51 +1,59 @@
 """The native engine: decodes straight on the policy's tensors.
 
-A prompt is prefilled once for all its completions. Keys and values live in slots allocated beforehand; a finished
-sequence leaves its slot at once and a waiting one takes it.
+A prompt is prefilled once for all its completions, which share the pages it fills. A finished sequence gives its pages
+back at once, and a waiting one takes them. A sequence begins when the pages of its worst case are free, so none has
+to stop midway.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tutelage.config import Sampling
+from tutelage.engines.admission import Arrival, Queue
 from tutelage.engines.base import Completion, Finished, Request, Watch
+from tutelage.engines.decoder import Decoder, EagerDecoder
 from tutelage.engines.lean import LeanModel
-from tutelage.engines.sequences import Progress, Stopper, Writing, begin, check_fits, draw, end_tokens
+from tutelage.engines.pages import PAGE, PagePool, pages_for
+from tutelage.engines.sequences import Progress, Stopper, Writing, begin, check_fits, draw, end_tokens, noise_for
+from tutelage.errors import ModelError
 from tutelage.models import Policy
 
-_PREFILL_TOKENS = 4096  # prompts are prefilled in portions of about this many tokens
-_CACHE_BYTES = 2 << 30  # the slots take no more memory than this, but for one sequence at least
+_CACHE_BYTES = 2 << 30  # the pool takes no more memory than this
+_CACHE_SHARE = 0.5  # on a GPU: no more than this share of what is free
 
 
-@dataclass(frozen=True, slots=True)
-class Prefilled:
-    """One prompt: its keys and values, [layers, 2, key heads, P, D], and the logits of its last token, [V]."""
-
-    cache: Tensor
-    logits_V: Tensor
-
-    @property
-    def length(self) -> int:
-        return self.cache.shape[3]
+def decoder_for(policy: Policy, pool: PagePool) -> Decoder:
+    """The fastest decoder there is for a policy on this machine."""
+    return EagerDecoder(policy.module, pool)
 
 
 class NativeEngine:
-    """For the families of `engines/lean.py`."""
+    """For the families of `engines/lean.py`.
+
+    Args:
+        slots: how many sequences are decoded side by side.
+        cache_bytes: the most memory for keys and values; None: 2 GB, and on a GPU half of what is free.
+        ahead: the host looks at the tokens of so many steps at once; None: 8 on a GPU, where looking means waiting.
+    """
 
     name = "native"
 
-    def __init__(self, policy: Policy, slots: int = 128) -> None:
+    def __init__(
+        self, policy: Policy, slots: int = 128, cache_bytes: int | None = None, ahead: int | None = None
+    ) -> None:
         self.policy = policy
         self.model = LeanModel(policy.module)
         self.slots = slots
+        self.cache_bytes = _cache_bytes(policy.device) if cache_bytes is None else cache_bytes
+        self.ahead = (8 if policy.device.type == "cuda" else 1) if ahead is None else ahead
         self.end_tokens = end_tokens(policy.module, policy.tokenizer)
+        self.pool: PagePool | None = None
+        self.decoder: Decoder | None = None
+        self.version = policy.version
 
     @torch.no_grad()
     def generate(
@@ -58,154 +66,127 @@ class NativeEngine:
         check_fits(requests, sampling, self.policy.module)
         stopper = Stopper(self.policy.tokenizer, self.end_tokens, sampling.stop)
         rows, groups = begin(requests, sampling, self.policy.version)
-        longest = max((len(request.tokens) for request in requests), default=0) + sampling.max_new_tokens
-        decoding = Decoding(self, min(self.slots, len(rows)), longest, sampling, stopper)
+        if not rows:
+            return groups
         progress = Progress(requests, groups, watch, finished)
-        waiting = deque(rows)
-        ready: deque[tuple[Writing, Prefilled]] = deque()
-        while waiting or ready or decoding.active:
-            while decoding.free and (waiting or ready):
-                if not ready:
-                    ready.extend(self._prefill(requests, waiting, decoding.free))
-                progress.tell(decoding.admit([ready.popleft() for _ in range(min(decoding.free, len(ready)))]))
-            progress.tell(decoding.step())
+        room = sampling.max_new_tokens + self.ahead - 1  # keys beyond its prompt for which a sequence has pages
+        pool, decoder = self._ready(requests, room)
+        queue = Queue(self.model, pool, requests, rows, room)
+        decoding = Decoding(pool, decoder, self.slots, pages_for(max(len(r.tokens) for r in requests) + room))
+        while queue or decoding.active:
+            while arrivals := queue.admit(self.slots - len(decoding.active)):
+                progress.tell(decoding.admit(arrivals, sampling, stopper))
+            progress.tell(decoding.advance(self.ahead, sampling, stopper))
         return groups
 
-    def _prefill(
-        self, requests: Sequence[Request], waiting: deque[Writing], wanted: int
-    ) -> list[tuple[Writing, Prefilled]]:
-        """Takes whole groups off the queue until they fill the wanted slots or the portion; prefills their prompts."""
-        taken: dict[int, list[Writing]] = {}
-        tokens = 0
-        while waiting and (
-            waiting[0].request in taken
-            or not taken
-            or (wanted > sum(map(len, taken.values())) and tokens < _PREFILL_TOKENS)
-        ):
-            number = waiting[0].request
-            if number not in taken:
-                taken[number] = []
-                tokens += len(requests[number].tokens)
-            taken[number].append(waiting.popleft())
-        prompts = self._prefill_prompts([requests[number].tokens for number in taken])
-        return [(w, prompt) for group, prompt in zip(taken.values(), prompts, strict=True) for w in group]
-
-    def _prefill_prompts(self, prompts: Sequence[tuple[int, ...]]) -> list[Prefilled]:
-        model, device = self.model, self.policy.device
-        lengths = [len(prompt) for prompt in prompts]
-        tokens_BT = torch.zeros(len(prompts), max(lengths), dtype=torch.int64)
-        for row, prompt in enumerate(prompts):
-            tokens_BT[row, : len(prompt)] = torch.tensor(prompt)
-        tokens_BT = tokens_BT.to(device)
-        positions_BT = torch.arange(max(lengths), device=device).expand_as(tokens_BT)
-        kept: list[Tensor] = []
-
-        def attend(layer: int, query_BTHD: Tensor, key_BTJD: Tensor, value_BTJD: Tensor, window: int | None) -> Tensor:
-            # Padding lies at the end, where causality already hides it.
-            key_BJTD, value_BJTD = key_BTJD.transpose(1, 2), value_BTJD.transpose(1, 2)
-            kept.append(torch.stack((key_BJTD, value_BJTD)))
-            mask_TT = None
-            if window is not None and window < max(lengths):
-                place_T = positions_BT[0]
-                distance_TT = place_T[:, None] - place_T[None]
-                mask_TT = (distance_TT >= 0) & (distance_TT < window)
-            output_BHTD = F.scaled_dot_product_attention(
-                query_BTHD.transpose(1, 2),
-                key_BJTD,
-                value_BJTD,
-                attn_mask=mask_TT,
-                is_causal=mask_TT is None,
-                enable_gqa=True,
+    def _ready(self, requests: Sequence[Request], room: int) -> tuple[PagePool, Decoder]:
+        """The pool, large enough for these requests or as large as may be, all of it free; and the decoder over it."""
+        model, dtype = self.model, self.policy.compute
+        layers = len(model.body.layers)
+        page_bytes = layers * 2 * model.key_heads * PAGE * model.width * dtype.itemsize
+        affordable = self.cache_bytes // page_bytes - 1  # page 0 is nobody's
+        longest = max(len(request.tokens) for request in requests)
+        if pages_for(longest + room) > affordable:
+            raise ModelError(
+                f"a prompt of {longest} tokens and max_new_tokens = {room + 1 - self.ahead} need "
+                f"{pages_for(longest + room) * page_bytes >> 20} MB of keys and values, and there are "
+                f"{self.cache_bytes >> 20} MB: {_what_fits(longest, affordable * PAGE + 1 - self.ahead)}"
             )
-            return output_BHTD.transpose(1, 2).flatten(2)
+        pages = min(affordable, _most_pages(requests, room, self.slots)) + 1
+        if self.pool is None or self.decoder is None or self.pool.cache.shape[2] < pages:
+            self.pool = self.decoder = None  # before the larger one is made: both need not fit
+            self.pool = PagePool(layers, model.key_heads, model.width, pages, dtype, self.policy.device)
+            self.decoder = decoder_for(self.policy, self.pool)
+        elif self.version != self.policy.version:
+            self.decoder.refresh()
+        self.version = self.policy.version
+        self.pool.reset()  # a call that was interrupted has kept its pages
+        return self.pool, self.decoder
 
-        hidden_BTD = model.hidden(tokens_BT, positions_BT, attend)
-        last_BD = hidden_BTD[torch.arange(len(prompts)), torch.tensor(lengths) - 1]
-        logits_BV = model.logits(last_BD)
-        cache = torch.stack(kept)  # [layers, 2, B, J, T, D]
-        return [Prefilled(cache[:, :, row, :, :length], logits_BV[row]) for row, length in enumerate(lengths)]
+
+def _cache_bytes(device: torch.device) -> int:
+    return int(torch.cuda.mem_get_info(device)[0] * _CACHE_SHARE) if device.type == "cuda" else _CACHE_BYTES
+
+
+def _what_fits(prompt: int, keys: int) -> str:
+    if keys > prompt:
+        return f"max_new_tokens = {keys - prompt} would fit"
+    return f"a prompt of {max(0, keys - 1)} tokens would fit, with max_new_tokens = 1"
+
+
+def _most_pages(requests: Sequence[Request], room: int, slots: int) -> int:
+    """Pages for as many sequences as there are slots, the largest ones, and for the prompts they share."""
+    full = sorted((len(request.tokens) // PAGE for request in requests), reverse=True)
+    side_by_side = slots // max(1, min(request.count for request in requests)) + 2  # prompts with a sequence in a slot
+    own = max(pages_for(len(r.tokens) + room) - len(r.tokens) // PAGE for r in requests)
+    return sum(full[:side_by_side]) + own * min(slots, sum(request.count for request in requests))
 
 
 class Decoding:
-    """The slots of one call: who writes where, and one step for all of them. Active slots are always the first ones."""
+    """Who writes, and some more tokens for all of them. Active sequences are always the first rows of the table."""
 
-    def __init__(self, engine: NativeEngine, slots: int, longest: int, sampling: Sampling, stopper: Stopper) -> None:
-        self.model, self.sampling, self.stopper = engine.model, sampling, stopper
-        self.device, dtype = engine.policy.device, engine.policy.compute
-        model = self.model
-        per_slot = len(model.body.layers) * 2 * model.key_heads * longest * model.width
-        slots = max(1, min(slots, _CACHE_BYTES // (per_slot * dtype.itemsize)))
-        # [layers, 2, slots, J, T, D]. Zeros: an unseen key weighs 0, and 0 times what lay in that memory could be NaN.
-        self.cache = torch.zeros(
-            len(model.body.layers), 2, slots, model.key_heads, longest, model.width, dtype=dtype, device=self.device
-        )
-        self.active: list[Writing] = []
-        self.lengths: list[int] = []  # keys in each active slot
-        self.last: list[int] = []  # the token that each active sequence wrote last, not yet in the cache
+    def __init__(self, pool: PagePool, decoder: Decoder, slots: int, pages: int) -> None:
+        self.pool, self.decoder = pool, decoder
+        self.device = pool.cache.device
+        self.active: list[Arrival] = []
+        self.lengths: list[int] = []  # keys of each active sequence
+        self.last: list[int] = []  # the token that each wrote last, whose key is not in its pages yet
+        self.table_SW = torch.zeros(slots, pages, dtype=torch.int64)
 
-    @property
-    def free(self) -> int:
-        return self.cache.shape[2] - len(self.active)
-
-    def admit(self, arrivals: Sequence[tuple[Writing, Prefilled]]) -> list[Writing]:
-        """Draws the first token of each arrival and gives it a slot. Returns those that are finished already."""
-        if not arrivals:
-            return []
+    def admit(self, arrivals: Sequence[Arrival], sampling: Sampling, stopper: Stopper) -> list[Writing]:
+        """Draws the first token of each arrival and gives it a row. Returns those that are finished already."""
         first = len(self.active)
-        for slot, (writing, prompt) in enumerate(arrivals, start=first):
-            self.cache[:, :, slot, :, : prompt.length] = prompt.cache
-            self.active.append(writing)
-            self.lengths.append(prompt.length)
-        return self._append(first, torch.stack([prompt.logits_V for _, prompt in arrivals]))
+        for row, arrival in enumerate(arrivals, start=first):
+            self.table_SW[row] = 0
+            self.table_SW[row, : len(arrival.pages)] = torch.tensor(arrival.pages)
+            self.active.append(arrival)
+            self.lengths.append(arrival.prompt.length)
+            self.last.append(0)
+        tails = torch.stack([arrival.prompt.tail for arrival in arrivals], 2)
+        self.pool.cache[:, :, [arrival.pages[len(arrival.prompt.pages)] for arrival in arrivals]] = tails
+        noise_1B = noise_for([arrival.writing for arrival in arrivals], 1, self.device)
+        logits_BV = torch.stack([arrival.prompt.logits_V for arrival in arrivals])
+        return self._append(first, [draw(logits_BV, noise_1B[0], sampling)], stopper)
 
-    def step(self) -> list[Writing]:
-        """One more token for every active sequence. Returns the finished ones."""
-        if not self.active:
+    def advance(self, steps: int, sampling: Sampling, stopper: Stopper) -> list[Writing]:
+        """So many more tokens for every active sequence. Returns the finished ones.
+
+        Nothing in here waits for the device before the last step is queued. A sequence that ends on the way writes on
+        until then, into pages of its own; what it wrote past its end is dropped.
+        """
+        writing = [arrival.writing for arrival in self.active]
+        if not writing:
             return []
-        lengths_B = torch.tensor(self.lengths, device=self.device)
-        tokens_B1 = torch.tensor(self.last, device=self.device)[:, None]
-        hidden_B1D = self.model.hidden(tokens_B1, lengths_B[:, None], self._attend(lengths_B))
-        self.lengths = [length + 1 for length in self.lengths]
-        return self._append(0, self.model.logits(hidden_B1D[:, 0]))
+        steps = min(steps, max(w.limit - len(w.completion.tokens) for w in writing))
+        noise_SB = noise_for(writing, steps, self.device)
+        tokens_B = torch.tensor(self.last, device=self.device)
+        positions_B = torch.tensor(self.lengths, device=self.device)
+        pages_BW = self.table_SW[: len(writing), : pages_for(max(self.lengths) + steps)].to(self.device)
+        drawn: list[tuple[Tensor, Tensor]] = []
+        for uniform_B in noise_SB:
+            logits_BV = self.decoder.step(tokens_B, positions_B, pages_BW)
+            tokens_B, logprobs_B = draw(logits_BV, uniform_B, sampling)
+            drawn.append((tokens_B, logprobs_B))
+            positions_B = positions_B + 1
+        self.lengths = [length + steps for length in self.lengths]
+        return self._append(0, drawn, stopper)
 
-    def _attend(self, lengths_B: Tensor):
-        active, width = len(self.active), max(self.lengths) + 1
-        rows_B = torch.arange(active, device=self.device)
-        places_T = torch.arange(width, device=self.device)
-        hidden_B11T = (places_T > lengths_B[:, None])[:, None, None]
-
-        def attend(layer: int, query_B1HD: Tensor, key_B1JD: Tensor, value_B1JD: Tensor, window: int | None) -> Tensor:
-            keys_SJTD, values_SJTD = self.cache[layer]
-            keys_SJTD[rows_B, :, lengths_B] = key_B1JD[:, 0]
-            values_SJTD[rows_B, :, lengths_B] = value_B1JD[:, 0]
-            keys_BJTD, values_BJTD = keys_SJTD[:active, :, :width], values_SJTD[:active, :, :width]
-            # The query heads that share a key head are rows of one product, so keys are not repeated.
-            query_BJRD = query_B1HD.view(active, self.model.key_heads, -1, self.model.width)
-            scores_BJRT = (query_BJRD * self.model.width**-0.5) @ keys_BJTD.transpose(2, 3)
-            unseen_B11T = hidden_B11T
-            if window is not None and window < width:
-                unseen_B11T = unseen_B11T | (places_T <= lengths_B[:, None] - window)[:, None, None]
-            scores_BJRT = scores_BJRT.float().masked_fill_(unseen_B11T, float("-inf"))
-            return (scores_BJRT.softmax(-1).to(values_BJTD.dtype) @ values_BJTD).view(active, 1, -1)
-
-        return attend
-
-    def _append(self, first: int, logits_BV: Tensor) -> list[Writing]:
-        """Draws a token for the slots from `first` on; finished sequences leave, the last ones take their slots."""
-        writing = self.active[first:]
-        tokens, logprobs = draw(logits_BV, writing, self.sampling)
-        self.last[first:] = tokens
-        ended = [
-            slot
-            for slot, (w, token, logprob) in enumerate(zip(writing, tokens, logprobs, strict=True), start=first)
-            if w.append(token, logprob, self.stopper)
-        ]
-        finished = [self.active[slot] for slot in ended]
-        for slot in reversed(ended):
+    def _append(self, first: int, drawn: Sequence[tuple[Tensor, Tensor]], stopper: Stopper) -> list[Writing]:
+        """Takes the tokens of the rows from `first` on; finished sequences leave, the last ones take their rows."""
+        tokens_BS = torch.stack([tokens_B for tokens_B, _ in drawn], 1).tolist()
+        logprobs_BS = torch.stack([logprobs_B for _, logprobs_B in drawn], 1).tolist()
+        ended: list[int] = []
+        for row, (tokens, logprobs) in enumerate(zip(tokens_BS, logprobs_BS, strict=True), start=first):
+            writing = self.active[row].writing
+            self.last[row] = tokens[-1]
+            if any(writing.append(token, logprob, stopper) for token, logprob in zip(tokens, logprobs, strict=True)):
+                ended.append(row)
+        finished = [self.active[row].writing for row in ended]
+        for row in reversed(ended):
             end = len(self.active) - 1
-            if slot != end:
-                self.cache[:, :, slot, :, : self.lengths[end]] = self.cache[:, :, end, :, : self.lengths[end]]
+            self.pool.release(self.active[row].pages)
+            self.table_SW[row] = self.table_SW[end]
             for column in (self.active, self.lengths, self.last):
-                column[slot] = column[end]
+                column[row] = column[end]
                 column.pop()
         return finished

@@ -97,18 +97,25 @@ class Progress:
             self.watch(self.done, sum(len(completion.tokens) for group in self.groups for completion in group))
 
 
-def draw(logits_BV: Tensor, writing: Sequence[Writing], sampling: Sampling) -> tuple[list[int], list[float]]:
-    """The next token of each sequence with its log-probability."""
+def draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """The next token of each sequence with its log-probability: [B] int64, [B] fp32. `uniform_B`: in [0, 1)."""
     logits_BV = logits_BV.float()
     if sampling.greedy:
         tokens_B = logits_BV.argmax(-1)
-        return tokens_B.tolist(), gather_logprobs(logits_BV, tokens_B).tolist()
+        return tokens_B, gather_logprobs(logits_BV, tokens_B)
     logits_BV = transform_logits(
         logits_BV, sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p
     )
-    uniform_B = torch.tensor([w.noise[len(w.completion.tokens)] for w in writing], device=logits_BV.device)
-    tokens_B, logprobs_B = sample(logits_BV, uniform_B)
-    return tokens_B.tolist(), logprobs_B.tolist()
+    return sample(logits_BV, uniform_B)
+
+
+def noise_for(writing: Sequence[Writing], steps: int, device: torch.device) -> Tensor:
+    """The noise of each sequence's next tokens, [steps, B]; zeros where that is past its last one."""
+    noise_SB = np.zeros((steps, len(writing)))
+    for column, w in enumerate(writing):
+        mine = w.noise[len(w.completion.tokens) :][:steps]
+        noise_SB[: len(mine), column] = mine
+    return torch.tensor(noise_SB, dtype=torch.float32, device=device)
 
 
 def end_tokens(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

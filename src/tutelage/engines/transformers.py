@@ -10,7 +10,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from tutelage.config import Sampling
 from tutelage.engines.base import Completion, Finished, Request, Watch
-from tutelage.engines.sequences import Progress, Stopper, Writing, begin, check_fits, draw, end_tokens
+from tutelage.engines.sequences import Progress, Stopper, Writing, begin, check_fits, draw, end_tokens, noise_for
 from tutelage.models import PACKED, Policy
 
 _ROWS = 64  # sequences decoded side by side
@@ -67,10 +67,13 @@ class TransformersEngine:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            tokens, logprobs = draw(logits_BV, open_rows, sampling)
+            (uniform_B,) = noise_for(open_rows, 1, device)
+            tokens_B, logprobs_B = draw(logits_BV, uniform_B, sampling)
             going = [
                 i
-                for i, (row, token, logprob) in enumerate(zip(open_rows, tokens, logprobs, strict=True))
+                for i, (row, token, logprob) in enumerate(
+                    zip(open_rows, tokens_B.tolist(), logprobs_B.tolist(), strict=True)
+                )
                 if not row.append(token, logprob, stopper)
             ]
             if not going:
@@ -79,7 +82,7 @@ class TransformersEngine:
             if len(going) < len(open_rows):
                 cache.batch_select_indices(keep_B)
                 open_rows = [open_rows[i] for i in going]
-            tokens_BT = torch.tensor(tokens, device=device)[keep_B, None]
+            tokens_BT = tokens_B[keep_B, None]
             mask_BT = torch.cat((mask_BT[keep_B], mask_BT.new_ones(len(going), 1)), 1)
 
 
