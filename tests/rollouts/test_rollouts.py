@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ from tests.tiny import tiny_tokenizer
 from tutelage.config import Sampling
 from tutelage.data.chat import render_prompt
 from tutelage.data.journal import Journal
-from tutelage.engines import Completion, Request, ScriptedEngine
+from tutelage.engines import Completion, Finished, Request, ScriptedEngine, Watch
 from tutelage.errors import DataError
 from tutelage.rollouts import check_prompts, places_of_step, prompts_of_step, question, record_samples, roll_out
-from tutelage.types import Message, Prompt
+from tutelage.types import Group, Message, Prompt
 
 PROMPTS = [Prompt(f"p{i}", messages=(Message("user", f"What is {i} + 1?"),), answer=str(i + 1)) for i in range(7)]
 
@@ -53,6 +54,33 @@ def test_a_sample_carries_the_engines_tokens_and_the_prompts() -> None:
     assert sample.text == "The answer is 7."  # without the end token, which stays among the tokens
     assert sample.tokens[-1] == 2
     assert len(sample.logprobs) == len(sample.tokens)
+
+
+class EndsBackwards(ScriptedEngine):
+    """An engine whose last request is finished first."""
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        watch: Watch | None = None,
+        finished: Finished | None = None,
+    ) -> list[list[Completion]]:
+        groups = super().generate(requests, sampling, watch)
+        for number in reversed(range(len(requests))):
+            assert finished
+            finished(number, groups[number])
+        return groups
+
+
+def test_a_group_is_passed_on_when_it_ends_and_returned_in_its_place() -> None:
+    engine, told = EndsBackwards(answering("7").script), list[Group]()
+    groups = roll_out(engine, tiny_tokenizer(), PROMPTS[:3], 2, Sampling(), seed=0, finished=told.append)
+    assert [group.prompt.id for group in told] == ["p2", "p1", "p0"]
+    assert all(a is b for a, b in zip(groups, reversed(told), strict=True))  # what is scored is what is returned
+    assert [len(group.prompt_tokens) for group in groups] == [
+        len(render_prompt(tiny_tokenizer(), prompt)) for prompt in PROMPTS[:3]
+    ]
 
 
 def test_a_text_ends_before_its_stop_string_and_keeps_its_tokens() -> None:

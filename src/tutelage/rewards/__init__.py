@@ -7,6 +7,7 @@ from typing import Final
 
 from tutelage.config import build
 from tutelage.errors import ConfigError
+from tutelage.rewards.background import BackgroundScoring
 from tutelage.rewards.base import Reward, refuse_ambiguous
 from tutelage.rewards.exact import ExactReward
 from tutelage.rewards.form import FormatReward
@@ -64,6 +65,7 @@ def build_rewards(tables: Sequence[object], where: str, task: Reward | None = No
 
 __all__ = [
     "REWARDS",
+    "BackgroundScoring",
     "ExactReward",
     "FormatReward",
     "FunctionReward",

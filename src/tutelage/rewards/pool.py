@@ -7,12 +7,18 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import wait
+from threading import Event
 
 from tutelage.rewards.base import Fault, Outcome, Reward
 from tutelage.rewards.process import WorkerProcess
 from tutelage.rewards.worker import Job
 
 Answer = list[Outcome] | Fault  # a fault is that of every sample of the job
+_GLANCE = 0.1  # seconds between two looks at whether the work is still wanted
+
+
+class AbandonedError(Exception):
+    """The jobs are no longer wanted: the caller that waited for them has been interrupted."""
 
 
 class WorkerPool:
@@ -23,12 +29,22 @@ class WorkerPool:
         self._limit = workers
         self._workers: list[WorkerProcess] = []
 
-    def run(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
-        """The outcomes of each job, in order, one a sample. Raises TutelageError where no worker can start."""
+    def run(self, jobs: Sequence[Job], abandoned: Event | None = None) -> list[list[Outcome]]:
+        """The outcomes of each job, in order, one a sample.
+
+        Args:
+            abandoned: set by another thread when the outcomes are no longer wanted.
+
+        Raises:
+            TutelageError: no worker can start.
+            AbandonedError: `abandoned` was set.
+        """
         answers: dict[int, Answer] = {}
         waiting = deque(range(len(jobs)))
         try:
             while len(answers) < len(jobs):
+                if abandoned is not None and abandoned.is_set():
+                    raise AbandonedError
                 self._staff(len(jobs) - len(answers))
                 self._assign(jobs, waiting, answers)
                 for worker in self._heard():
@@ -65,12 +81,12 @@ class WorkerPool:
                     waiting.appendleft(place)
 
     def _heard(self) -> list[WorkerProcess]:
-        """Waits until a worker has something to say, has died or has run out of time, and returns those."""
+        """Waits a moment for workers that have something to say, have died or have run out of time; returns those."""
         busy = {worker.connection: worker for worker in self._workers if not worker.idle}
         if not busy:
             return []
         soonest = min(worker.deadline for worker in busy.values())
-        spoken = set(wait(list(busy), max(0.0, soonest - time.monotonic())))
+        spoken = set(wait(list(busy), min(_GLANCE, max(0.0, soonest - time.monotonic()))))
         now = time.monotonic()
         return [worker for end, worker in busy.items() if end in spoken or worker.deadline <= now]
 

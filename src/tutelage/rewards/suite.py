@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from itertools import islice
+from threading import Event
 from types import TracebackType
 from typing import Self
 
@@ -48,14 +49,18 @@ class RewardSuite:
         """The components' names, as they stand in `Sample.rewards`."""
         return tuple(reward.label for reward in self.rewards)
 
-    def score(self, groups: Sequence[Group]) -> None:
+    def score(self, groups: Sequence[Group], abandoned: Event | None = None) -> None:
         """Fills `rewards`, and `reward` or `failure`, of every sample. To be called from one thread at a time.
+
+        Args:
+            abandoned: set by another thread when the scores are no longer wanted.
 
         Raises:
             TutelageError: no worker can start, or none can load the rewards.
+            AbandonedError: `abandoned` was set; no sample has been touched.
         """
         samples = [sample for group in groups for sample in group.samples]
-        answers = self._pool.run(self._jobs(groups))
+        answers = self._pool.run(self._jobs(groups), abandoned)
         isolated = iter([outcome for answer in answers for outcome in answer])
         columns: list[list[Outcome]] = []
         for reward in self.rewards:

@@ -24,22 +24,30 @@ def roll_out(
     sampling: Sampling,
     seed: int,
     watch: Callable[[int, int], None] | None = None,
+    finished: Callable[[Group], None] | None = None,
 ) -> list[Group]:
     """Samples `completions` answers to each prompt. The noise of a sample depends on `seed`, its prompt and its index.
 
     Args:
         watch: told the finished sequences and the tokens written so far.
+        finished: given each group as soon as its last sample is written, in whatever order they end.
     """
     rendered = [tuple(render_prompt(tokenizer, prompt)) for prompt in prompts]
     requests = [
         Request(tokens, completions, derive_seed(seed, prompt.id))
         for tokens, prompt in zip(rendered, prompts, strict=True)
     ]
-    answers = engine.generate(requests, sampling, watch)
-    return [
-        Group(prompt, tokens, [_sample(tokenizer, sampling, prompt, i, c) for i, c in enumerate(group)])
-        for prompt, tokens, group in zip(prompts, rendered, answers, strict=True)
-    ]
+    groups: dict[int, Group] = {}
+
+    def take(number: int, completions: Sequence[Completion]) -> None:
+        prompt = prompts[number]
+        samples = [_sample(tokenizer, sampling, prompt, i, completion) for i, completion in enumerate(completions)]
+        groups[number] = Group(prompt, rendered[number], samples)
+        if finished:
+            finished(groups[number])
+
+    engine.generate(requests, sampling, watch, take)
+    return [groups[number] for number in range(len(requests))]
 
 
 def _sample(

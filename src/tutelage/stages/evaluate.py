@@ -10,7 +10,7 @@ from tutelage.config import EvaluateStage, Recipe
 from tutelage.engines import build_engine
 from tutelage.environments import build_environment
 from tutelage.evaluation import summarise
-from tutelage.rewards import Reward, RewardSuite, build_rewards
+from tutelage.rewards import BackgroundScoring, Reward, RewardSuite, build_rewards
 from tutelage.rollouts import record_samples, roll_out
 from tutelage.seeds import derive_seed
 from tutelage.stages.context import Result, StageRun, prompts_of
@@ -41,18 +41,19 @@ def run_evaluate(plan: EvaluatePlan, run: StageRun) -> Result:
     engine = build_engine(run.recipe.engine, policy)
     wanted = len(plan.prompts) * stage.samples
     started = perf_counter()
-    groups = roll_out(
-        engine,
-        policy.tokenizer,
-        plan.prompts,
-        stage.samples,
-        stage.sampling,
-        derive_seed(run.seed, "evaluate"),
-        watch=lambda done, _: run.progress.progress(done, wanted, "answers"),
-    )
-    seconds = perf_counter() - started
-    with RewardSuite(plan.rewards, stage.reward_timeout) as suite:
-        suite.score(groups)
+    with RewardSuite(plan.rewards, stage.reward_timeout) as suite, BackgroundScoring(suite) as scoring:
+        groups = roll_out(
+            engine,
+            policy.tokenizer,
+            plan.prompts,
+            stage.samples,
+            stage.sampling,
+            derive_seed(run.seed, "evaluate"),
+            watch=lambda done, _: run.progress.progress(done, wanted, "answers"),
+            finished=scoring.add,
+        )
+        seconds = perf_counter() - started
+        scoring.wait()
     record_samples(run.samples, stage.name, 0, groups)
     return _result(plan, run, groups, seconds)
 

@@ -16,7 +16,7 @@ from tutelage.engines import Engine, build_engine
 from tutelage.environments import Environment, build_environment
 from tutelage.errors import ConfigError, FailedSamplesError, NonFiniteError
 from tutelage.models import Policy
-from tutelage.rewards import Reward, RewardSuite, build_rewards
+from tutelage.rewards import BackgroundScoring, Reward, RewardSuite, build_rewards
 from tutelage.rollouts import prompts_of_step, record_samples, roll_out
 from tutelage.seeds import derive_seed
 from tutelage.stages.context import Result, StageRun, prompts_of, write_json
@@ -84,14 +84,15 @@ class RlTask:
         self.total_steps = plan.stage.steps
         self._groups: list[Group] = []
         self._metrics: dict[str, float] = {}
-        self._learning_since = 0.0
+        self._began = self._learning_since = 0.0
 
     def minibatches(self, state: State) -> Iterator[Sequence[Batch]]:
         """Rolls out, scores, credits; then the micro-batches of every update of the step."""
+        self._began = perf_counter()
         groups = self._experience(state)
-        self._learning_since = perf_counter()
         updates = [self._batches(part) for part in _share_out(groups, self.stage.updates_per_epoch)]
         updates = [batches for batches in updates if batches]
+        self._learning_since = perf_counter()
         on_policy = len(updates) * self.stage.epochs == 1
         for batch in (batch for batches in updates for batch in batches):
             self._add_logprobs(state.policy, batch, on_policy)
@@ -119,7 +120,10 @@ class RlTask:
         return Loss(loss.total, loss.unit, {**loss.metrics, **mismatch})
 
     def metrics(self) -> Mapping[str, float]:
-        return {**self._metrics, "learn_seconds": perf_counter() - self._learning_since}
+        now, numbers = perf_counter(), self._metrics
+        learning = now - self._learning_since
+        accounted = numbers["generate_seconds"] + numbers["reward_seconds"] + learning
+        return {**numbers, "learn_seconds": learning, "overhead_seconds": now - self._began - accounted}
 
     def _experience(self, state: State) -> list[Group]:
         """The step's groups, rewarded and recorded."""
@@ -127,17 +131,19 @@ class RlTask:
         asked = prompts_of_step(self.plan.prompts, step, stage.prompts_per_step, self.run.seed)
         wanted = stage.prompts_per_step * stage.completions_per_prompt
         started = perf_counter()
-        groups = roll_out(
-            self.engine,
-            state.policy.tokenizer,
-            asked,
-            stage.completions_per_prompt,
-            stage.sampling,
-            derive_seed(self.run.seed, "sample", step),
-            watch=lambda done, _: self.run.progress.progress(done, wanted, "samples"),
-        )
-        sampled = perf_counter()
-        self.suite.score(groups)
+        with BackgroundScoring(self.suite) as scoring:
+            groups = roll_out(
+                self.engine,
+                state.policy.tokenizer,
+                asked,
+                stage.completions_per_prompt,
+                stage.sampling,
+                derive_seed(self.run.seed, "sample", step),
+                watch=lambda done, _: self.run.progress.progress(done, wanted, "samples"),
+                finished=scoring.add,
+            )
+            sampled = perf_counter()
+            scoring.wait()
         scored = perf_counter()
         self._groups = groups
         record_samples(self.run.samples, stage.name, step + 1, groups)

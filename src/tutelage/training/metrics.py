@@ -55,8 +55,13 @@ MEANINGS: dict[str, Meaning] = {
     "tokens": Meaning("Tokens", "Tokens that were learned from in the step."),
     "tokens_per_second": Meaning("Tokens per second", "Completion tokens per second of the whole step."),
     "generate_seconds": Meaning("Time to sample", "Seconds of the step spent on writing completions."),
-    "reward_seconds": Meaning("Time to reward", "Seconds of the step spent on scoring completions."),
+    "reward_seconds": Meaning(
+        "Time to reward", "Seconds waited for scores after sampling; what was scored meanwhile costs none."
+    ),
     "learn_seconds": Meaning("Time to learn", "Seconds of the step spent on forward, backward and update."),
+    "overhead_seconds": Meaning(
+        "Overhead", "Seconds of the step around sampling, rewards and learning: credit, packing, the record of samples."
+    ),
     "step_seconds": Meaning("Step time", "Seconds of the whole step."),
 }
 
