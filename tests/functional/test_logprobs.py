@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.generation.logits_process import (
     MinPLogitsWarper,
     TemperatureLogitsWarper,
@@ -15,7 +17,9 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from tutelage.functional.logprobs import chunked_logprobs, entropy, gather_logprobs, transform_logits
+from tutelage.config import Sampling
+from tutelage.functional import logprobs
+from tutelage.functional.logprobs import Head, chunked_logprobs, entropy, gather_logprobs, transform_logits
 
 TRANSFORMS: list[dict[str, Any]] = [
     {},
@@ -100,7 +104,7 @@ def test_finite_differences(transform: dict[str, Any]) -> None:
 
 def test_the_gradient_is_finite_where_much_is_filtered() -> None:
     logits_RV = torch.tensor([[1.0, -math.inf, 0.5, -math.inf], [1e4, -1e4, 0.0, -math.inf]], requires_grad=True)
-    total = entropy(logits_RV).sum() + gather_logprobs(logits_RV, torch.tensor([0, 0])).sum()
+    total = 3.0 * entropy(logits_RV).sum() + gather_logprobs(logits_RV, torch.tensor([0, 0])).sum()
     (grad,) = torch.autograd.grad(total, logits_RV)
     assert total.isfinite()
     assert grad.isfinite().all()
@@ -108,57 +112,107 @@ def test_the_gradient_is_finite_where_much_is_filtered() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 50, 512])
-@pytest.mark.parametrize("transform", [None, {"temperature": 0.7, "top_k": 9}])
+@pytest.mark.parametrize("transform", [{}, {"temperature": 0.7, "top_k": 9}, {"top_p": 0.8}, {"min_p": 0.05}])
 @pytest.mark.parametrize("entropy_grad", [False, True])
-def test_chunked_is_full(rows: int, transform: dict[str, Any] | None, entropy_grad: bool) -> None:
+@pytest.mark.parametrize("kind", ["plain", "bias", "softcap"])
+def test_chunked_is_full(
+    rows: int, transform: dict[str, Any], entropy_grad: bool, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In fp32, at the scale of real ones: logits and credits of about 1."""
-    hidden_AD = random(103, 8, scale=1.0, dtype=torch.float32)
-    weight_VD = random(31, 8, seed=1, scale=0.3, dtype=torch.float32)
+    monkeypatch.setattr(logprobs, "_CACHED", 31 * 20)  # several blocks in a chunk, the last one shorter
+    leaves = [random(103, 8, scale=1.0, dtype=torch.float32), random(31, 8, seed=1, scale=0.3, dtype=torch.float32)]
+    leaves += [random(31, seed=3, scale=0.5, dtype=torch.float32)] if kind == "bias" else []
+    softcap = 1.5 if kind == "softcap" else None
     targets_A = torch.arange(103) % 31
-    credit_A = random(103, seed=2, scale=1.0, dtype=torch.float32)
-
-    def score(logits_RV: Tensor, targets_R: Tensor) -> Tensor:
-        return logits_RV if transform is None else transform_logits(logits_RV, **transform, keep_R=targets_R)
+    credit_A, bonus_A = (random(103, seed=seed, scale=1.0, dtype=torch.float32) for seed in (2, 4))
 
     def results(chunked: bool) -> list[Tensor]:
-        hidden, weight = hidden_AD.clone().requires_grad_(), weight_VD.clone().requires_grad_()
+        hidden, weight, *rest = [leaf.clone().requires_grad_() for leaf in leaves]
+        bias = rest[0] if rest else None
         if chunked:
-            project = lambda rows_RD: rows_RD @ weight.T  # noqa: E731
-            logprobs_A, entropy_A = chunked_logprobs(hidden, project, targets_A, score, rows, entropy_grad)
+            head = Head(weight, bias, softcap)
+            sampling = Sampling(**transform)
+            logprobs_A, entropy_A = chunked_logprobs(hidden, head, targets_A, sampling, rows, entropy_grad)
         else:
-            logits_AV = score(hidden @ weight.T, targets_A)
+            logits_AV = F.linear(hidden, weight, bias)
+            logits_AV = logits_AV if softcap is None else (logits_AV / softcap).tanh() * softcap
+            logits_AV = transform_logits(logits_AV, **transform, keep_R=targets_A)
             logprobs_A, entropy_A = gather_logprobs(logits_AV, targets_A), entropy(logits_AV)
             entropy_A = entropy_A if entropy_grad else entropy_A.detach()
         assert entropy_A.requires_grad == entropy_grad
-        (logprobs_A * credit_A + 0.3 * entropy_A).sum().backward()
-        assert hidden.grad is not None
-        assert weight.grad is not None
-        return [logprobs_A.detach(), entropy_A.detach(), hidden.grad, weight.grad / 103]  # as a mean loss has it
+        (logprobs_A * credit_A + entropy_A * bonus_A).sum().backward()
+        grads = [leaf.grad for leaf in (hidden, weight, *rest)]
+        return [logprobs_A.detach(), entropy_A.detach(), grads[0], *(g / 103 for g in grads[1:])]  # as a mean's are
 
     for chunked, full in zip(results(chunked=True), results(chunked=False), strict=True):
         torch.testing.assert_close(chunked, full, rtol=1e-6, atol=1e-6)
 
 
-def test_chunks_hold_the_rows_asked_for_and_no_logits_are_kept() -> None:
-    sizes: list[int] = []
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.3, top_k=5)])
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize("entropy_grad", [False, True])
+def test_chunked_finite_differences(sampling: Sampling, softcap: float | None, entropy_grad: bool) -> None:
+    def scores(hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        head = Head(weight, bias, softcap)
+        both = chunked_logprobs(hidden, head, torch.tensor([3, 0, 7, 1, 8]), sampling, 2, entropy_grad)
+        return both if entropy_grad else both[:1]
 
-    def project(hidden_RD: Tensor) -> Tensor:
-        sizes.append(len(hidden_RD))
-        return hidden_RD
+    leaves = random(5, 4, seed=7), random(9, 4, seed=8), random(9, seed=9)
+    assert torch.autograd.gradcheck(scores, tuple(leaf.requires_grad_() for leaf in leaves))
 
-    hidden_AD, targets_A = random(1300, 4).requires_grad_(), torch.zeros(1300, dtype=torch.int64)
-    with torch.no_grad():
-        chunked_logprobs(hidden_AD, project, targets_A)
-    assert sizes == [650, 650]
+
+@pytest.mark.parametrize("temperature", [1.0, 1.01])
+def test_the_gradient_in_bf16_is_exact_but_for_its_rounding(temperature: float) -> None:
+    """For confident tokens too: p - 1 out of a p in bf16 would be 0 for them, and they would learn nothing."""
+    hidden_AD, weight_VD = random(600, 16, dtype=torch.float32).bfloat16(), random(50, 16, seed=1).bfloat16()
+    logprobs_AV = ((hidden_AD @ weight_VD.T).float() / temperature).log_softmax(-1)
+    top_A, targets_A = logprobs_AV.max(-1)
+    confident_A = (top_A > -2e-3) & (top_A < -1e-5)
+    assert confident_A.sum() > 20
+    credit_A = random(600, seed=2, dtype=torch.float32)
+    for chosen_A in (torch.ones_like(confident_A), confident_A):
+        weights_A = credit_A * chosen_A
+        hidden, weight = hidden_AD.clone().requires_grad_(), weight_VD.clone().requires_grad_()
+        sampling = Sampling(temperature=temperature)
+        scored_A, _ = chunked_logprobs(hidden, Head(weight), targets_A, sampling, rows=100)
+        found = torch.autograd.grad((scored_A * weights_A).sum(), [hidden, weight])
+        slope_AV = weights_A[:, None] / temperature * (F.one_hot(targets_A, 50) - logprobs_AV.exp())
+        exact = slope_AV @ weight_VD.float(), slope_AV.T @ hidden_AD.float()
+        for ours, theirs in zip(found, exact, strict=True):
+            assert (ours.float() - theirs).norm() < 0.01 * theirs.norm()
+
+
+def test_a_frozen_head_or_frozen_states_receive_nothing() -> None:
+    hidden, weight, targets_A = random(9, 4), random(7, 4, seed=1), torch.zeros(9, dtype=torch.int64)
+    chunked_logprobs(hidden, Head(weight.requires_grad_()), targets_A)[0].sum().backward()
+    alone = weight.grad
+    assert hidden.grad is None
+    chunked_logprobs(hidden.requires_grad_(), Head(weight.detach()), targets_A)[0].sum().backward()
+    assert torch.equal(weight.grad, alone)
+    assert hidden.grad.abs().sum() > 0
+
+
+def test_no_logits_are_kept_and_no_more_than_two_chunks_exist() -> None:
+    hidden_AD, weight_VD = random(1300, 4).requires_grad_(), random(99, 4).requires_grad_()
+    largest: list[int] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            largest.extend(o.untyped_storage().nbytes() // 8 for o in (out,) if isinstance(o, Tensor))
+            return out
+
     kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
-        logprobs_A, _ = chunked_logprobs(hidden_AD, lambda x: x @ torch.ones(4, 99).double(), targets_A)
-    assert max(kept, default=0) <= hidden_AD.numel()
-    logprobs_A.sum().backward()
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x), Watch():
+        logprobs_A, _ = chunked_logprobs(hidden_AD, Head(weight_VD), torch.zeros(1300, dtype=torch.int64), rows=100)
+        logprobs_A.sum().backward()
+    assert max(kept) <= hidden_AD.numel()
+    assert max(largest) <= 101 * 99  # 13 chunks of 100, where all the logits are 1300 * 99
 
 
 def test_no_actions_have_no_logprobs() -> None:
     hidden_AD = torch.zeros(0, 4, requires_grad=True)
-    logprobs_A, entropy_A = chunked_logprobs(hidden_AD, lambda x: x, torch.zeros(0, dtype=torch.int64))
+    logprobs_A, entropy_A = chunked_logprobs(hidden_AD, Head(torch.ones(5, 4)), torch.zeros(0, dtype=torch.int64))
     assert logprobs_A.tolist() == entropy_A.tolist() == []
     logprobs_A.sum().backward()
+    assert hidden_AD.grad.shape == (0, 4)

@@ -7,18 +7,22 @@ and a raw learner is biased. Suffix R: rows, any set of positions that are score
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Final, cast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
-Project = Callable[[Tensor], Tensor]
-Transform = Callable[[Tensor, Tensor], Tensor]
+from tutelage.config import Sampling
 
 BLOCK: Final = 128  # tokens; most models' vocabularies are multiples of it and need no padding
+# A filtered token's log-probability in sums over the vocabulary: 0 * -inf is nan, in the value and in the gradient, and
+# the smallest finite number times an entropy bonus above 1 would be -inf again.
+_FILTERED: Final = -1e30
+_CACHED: Final = 1 << 21  # numbers that a pass over a block of logits finds in the cache
 
 
 def at_least_fp32(values: Tensor) -> Tensor:
@@ -98,34 +102,37 @@ def gather_logprobs(logits_RV: Tensor, targets_R: Tensor) -> Tensor:
 def entropy(logits_RV: Tensor) -> Tensor:
     """[R] entropy of each row, in nats, in fp32 (fp64 stays). Filtered tokens (-inf) add nothing."""
     assert logits_RV.ndim == 2, logits_RV.shape
-    return _entropy(at_least_fp32(logits_RV).log_softmax(-1))
+    logprobs_RV = at_least_fp32(logits_RV).log_softmax(-1).clamp(min=_FILTERED)
+    return -(logprobs_RV.exp() * logprobs_RV).sum(-1)
 
 
-def _entropy(logprobs_RV: Tensor) -> Tensor:
-    # 0 * -inf is nan, in the value and in the gradient; 0 times the smallest finite number is 0 in both.
-    finite_RV = logprobs_RV.clamp(min=torch.finfo(logprobs_RV.dtype).min)
-    return -(logprobs_RV.exp() * finite_RV).sum(-1)
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A language-model head: hidden states [R, D] to logits [R, V], with Gemma 2's soft cap where there is one."""
+
+    weight_VD: Tensor
+    bias_V: Tensor | None = None
+    softcap: float | None = None
 
 
 def chunked_logprobs(
     hidden_AD: Tensor,
-    project: Project,
+    head: Head,
     targets_A: Tensor,
-    transform: Transform | None = None,
+    sampling: Sampling | None = None,
     rows: int = 512,
     entropy_grad: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies of actions from hidden states; the [A, V] logits never exist at once.
 
-    Under gradient each chunk is recomputed in the backward pass (Chen et al., 1604.06174) instead of being
-    stored, at the price of a second projection.
+    The backward pass computes each chunk's logits again (Chen et al., 1604.06174) and turns them, in place, into
+    their gradient: four products with the vocabulary, and two chunks of memory.
 
     Args:
         hidden_AD: [A, D] the hidden state that predicts each action.
-        project: [R, D] -> [R, V], the language-model head. Deterministic: it runs twice.
+        head: its weight may be tied to the embedding; hidden states, weight and bias receive gradients.
         targets_A: [A] int64, the actions' token ids.
-        transform: (logits_RV in fp32, targets_R) -> logits_RV, what the sampler did to its logits; None:
-            nothing.
+        sampling: how the sampler transformed its logits; None: not at all.
         rows: chunks hold at least this many actions and fewer than twice as many.
         entropy_grad: whether the entropy carries a gradient, as an entropy bonus needs.
 
@@ -134,25 +141,129 @@ def chunked_logprobs(
     """
     assert hidden_AD.ndim == 2, hidden_AD.shape
     assert targets_A.shape == hidden_AD.shape[:1], (targets_A.shape, hidden_AD.shape)
+    scoring = _Scoring(head.softcap, sampling or Sampling(), rows, entropy_grad)
+    return _Score.apply(hidden_AD, head.weight_VD, head.bias_V, targets_A, scoring)  # pyright: ignore
 
-    def score(hidden_RD: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
-        logits_RV = at_least_fp32(project(hidden_RD))
-        if transform is not None:
-            logits_RV = transform(logits_RV, targets_R)
-        logprobs_RV = logits_RV.log_softmax(-1)
-        logprobs_R = logprobs_RV.gather(1, targets_R[:, None])[:, 0]
-        # Last: the recomputation stops once it has what the gradient needs, and so skips a detached entropy.
-        return logprobs_R, _entropy(logprobs_RV if entropy_grad else logprobs_RV.detach())
 
-    def score_again(hidden_RD: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
-        again = cast(Callable[..., tuple[Tensor, Tensor]], checkpoint)  # torch leaves it untyped
-        return again(score, hidden_RD, targets_R, use_reentrant=False, preserve_rng_state=False)
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """What a chunk's scores depend on besides tensors."""
 
-    run = score_again if torch.is_grad_enabled() else score
-    chunks = max(1, len(targets_A) // rows)
-    pairs = zip(hidden_AD.tensor_split(chunks), targets_A.tensor_split(chunks), strict=True)
-    scored = [run(hidden_RD, targets_R) for hidden_RD, targets_R in pairs]
-    return torch.cat([part[0] for part in scored]), torch.cat([part[1] for part in scored])
+    softcap: float | None
+    sampling: Sampling
+    rows: int
+    entropy_grad: bool
+
+    @property
+    def plain(self) -> bool:
+        """Is the gradient of a log-probability just (one-hot - softmax of the raw logits)?"""
+        sampling = self.sampling
+        filtered = sampling.top_k > 0 or sampling.top_p < 1.0 or sampling.min_p > 0.0
+        return sampling.temperature == 1.0 and not filtered and self.softcap is None and not self.entropy_grad
+
+    def logprobs(self, logits_RV: Tensor, targets_R: Tensor) -> Tensor:
+        """[R, V] normalised, in place of logits in fp32. Filtered tokens get a finite number."""
+        if self.softcap is not None:
+            logits_RV.div_(self.softcap).tanh_().mul_(self.softcap)
+        sampling = self.sampling
+        logits_RV = transform_logits(
+            logits_RV, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p, targets_R
+        )
+        return torch.log_softmax(logits_RV, -1, out=logits_RV).clamp_(min=_FILTERED)
+
+
+class _Score(torch.autograd.Function):
+    """`chunked_logprobs`, and its gradient by hand: autograd would keep or copy [R, V] five times over."""
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, hidden_AD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_A: Tensor, scoring: _Scoring
+    ) -> tuple[Tensor, Tensor]:
+        scores = torch.promote_types(hidden_AD.dtype, torch.float32)
+        logprobs_A, entropy_A = (hidden_AD.new_empty(len(targets_A), dtype=scores) for _ in range(2))
+        for chunk, logits_RV in _chunks(hidden_AD, weight_VD, bias_V, scoring.rows):
+            for part, raw_RV, work_RV in _blocks(chunk, logits_RV, scores):
+                logprobs_RV = scoring.logprobs(work_RV.copy_(raw_RV), targets_A[part])
+                logprobs_A[part] = logprobs_RV.gather(1, targets_A[part, None])[:, 0]
+                entropy_A[part] = -(logprobs_RV.exp() * logprobs_RV).sum(-1)
+        ctx.scoring = scoring
+        ctx.save_for_backward(hidden_AD, weight_VD, bias_V, targets_A, logprobs_A, entropy_A)
+        if not scoring.entropy_grad:
+            ctx.mark_non_differentiable(entropy_A)
+        return logprobs_A, entropy_A
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, credit_A: Tensor, bonus_A: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        hidden_AD, weight_VD, bias_V, targets_A, logprobs_A, entropy_A = ctx.saved_tensors
+        scoring: _Scoring = ctx.scoring
+        grad_hidden_AD = torch.empty_like(hidden_AD) if ctx.needs_input_grad[0] else None
+        grad_weight_VD = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
+        grad_bias_V = torch.zeros_like(bias_V) if ctx.needs_input_grad[2] else None
+        for chunk, logits_RV in _chunks(hidden_AD, weight_VD, bias_V, scoring.rows):
+            credit_R1 = credit_A[chunk, None].to(hidden_AD.dtype)
+            if scoring.plain:
+                # softmax - one-hot; the credit is left to the narrow products. Taken from the fp32 logprob, the
+                # target's own entry stays exact for a confident token, where p - 1 in bf16 would be 0.
+                torch.softmax(logits_RV, -1, out=logits_RV)
+                own_R1 = logprobs_A[chunk, None].expm1().to(logits_RV.dtype)
+                logits_RV.scatter_(1, targets_A[chunk, None], own_R1)
+                scale_R1 = -credit_R1
+            else:
+                for part, raw_RV, work_RV in _blocks(chunk, logits_RV, logprobs_A.dtype):
+                    work_RV.copy_(raw_RV)
+                    gradient = _gradient(
+                        scoring, work_RV, targets_A[part], credit_A[part], bonus_A[part], entropy_A[part]
+                    )
+                    raw_RV.copy_(gradient)
+                scale_R1 = torch.ones_like(credit_R1)
+            if grad_hidden_AD is not None:
+                torch.mm(logits_RV, weight_VD, out=grad_hidden_AD[chunk]).mul_(scale_R1)
+            if grad_weight_VD is not None:
+                grad_weight_VD.addmm_(logits_RV.T, hidden_AD[chunk] * scale_R1)
+            if grad_bias_V is not None:
+                grad_bias_V.addmv_(logits_RV.T, scale_R1[:, 0])
+        return grad_hidden_AD, grad_weight_VD, grad_bias_V, None, None
+
+
+def _gradient(
+    scoring: _Scoring, logits_RV: Tensor, targets_R: Tensor, credit_R: Tensor, bonus_R: Tensor, entropy_R: Tensor
+) -> Tensor:
+    """[R, V] the gradient at the raw logits, of credit * log-probability + bonus * entropy."""
+    slope_RV = None if scoring.softcap is None else 1.0 - (logits_RV / scoring.softcap).tanh_().square_()
+    logprobs_RV = scoring.logprobs(logits_RV, targets_R)
+    probs_RV = logprobs_RV.exp()
+    if scoring.entropy_grad:
+        share_RV = logprobs_RV.add_(entropy_R[:, None]).mul_(bonus_R[:, None]).add_(credit_R[:, None])
+        gradient_RV = probs_RV.mul_(share_RV).neg_()
+    else:
+        gradient_RV = probs_RV.mul_(-credit_R[:, None])
+    gradient_RV.scatter_add_(1, targets_R[:, None], credit_R[:, None])
+    if slope_RV is not None:
+        gradient_RV.mul_(slope_RV)
+    return gradient_RV.div_(scoring.sampling.temperature)
+
+
+def _chunks(hidden_AD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """Each chunk of actions and its raw logits, which lie in one buffer for all of them."""
+    actions, count = len(hidden_AD), max(1, len(hidden_AD) // rows)
+    cuts = [actions * i // count for i in range(count + 1)]
+    buffer = hidden_AD.new_empty(max(b - a for a, b in pairwise(cuts)), len(weight_VD))
+    for a, b in pairwise(cuts):
+        logits_RV = torch.mm(hidden_AD[a:b], weight_VD.T, out=buffer[: b - a])
+        yield slice(a, b), logits_RV if bias_V is None else logits_RV.add_(bias_V)
+
+
+def _blocks(chunk: slice, logits_RV: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """On a CPU, as few rows at a time as its caches hold, with room to compute on them in `dtype`."""
+    rows, vocabulary = logits_RV.shape
+    step = max(1, rows if logits_RV.is_cuda else min(rows, _CACHED // vocabulary))
+    buffer = logits_RV.new_empty(step, vocabulary, dtype=dtype)
+    for at in range(0, rows, step):
+        raw_RV = logits_RV[at : at + step]
+        start = chunk.start + at
+        yield slice(start, start + len(raw_RV)), raw_RV, buffer[: len(raw_RV)]
 
 
 def sample(logits_RV: Tensor, uniform_R: Tensor) -> tuple[Tensor, Tensor]:

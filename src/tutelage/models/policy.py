@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.config import Sampling
 from tutelage.errors import ModelError
-from tutelage.functional.logprobs import chunked_logprobs, transform_logits
+from tutelage.functional.logprobs import Head, chunked_logprobs
 from tutelage.models.attention import PACKED, layout_of
 from tutelage.models.loading import load_module, load_tokenizer, save
 from tutelage.types import Batch, Span
@@ -54,12 +53,11 @@ class Policy:
         """
         hidden_ND = self._hidden(batch)
         source_A, action_A = batch.source_A.to(self.device), batch.action_A.to(self.device)
-        transform = None if sampling is None else partial(_transform, sampling)
         return chunked_logprobs(
-            hidden_ND[source_A],
-            self._project,
+            hidden_ND.index_select(0, source_A),
+            self._head(),
             batch.tokens_N.to(self.device)[action_A],
-            transform=transform,
+            sampling,
             entropy_grad=entropy_grad,
         )
 
@@ -72,10 +70,9 @@ class Policy:
             layout=layout_of(batch, self.device),
         ).last_hidden_state[0]
 
-    def _project(self, hidden_RD: Tensor) -> Tensor:
-        logits_RV = self.module.lm_head(hidden_RD).float()
-        cap = getattr(self.module.config, "final_logit_softcapping", None)
-        return logits_RV if cap is None else torch.tanh(logits_RV / cap) * cap
+    def _head(self) -> Head:
+        linear = self.module.lm_head
+        return Head(linear.weight, linear.bias, getattr(self.module.config, "final_logit_softcapping", None))
 
     def collect_gradients(self) -> None:
         """Adds the gradients of one micro-batch to the masters', in fp32, and clears the compute weights' own."""
@@ -126,17 +123,6 @@ def pick_compute(wish: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-
-
-def _transform(sampling: Sampling, logits_RV: Tensor, targets_R: Tensor) -> Tensor:
-    return transform_logits(
-        logits_RV,
-        temperature=sampling.temperature,
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
-        min_p=sampling.min_p,
-        keep_R=targets_R,
-    )
 
 
 @torch.no_grad()
