@@ -199,24 +199,6 @@ def test_logprobs_are_of_the_distribution_sampled_from(sampling: Sampling) -> No
             np.testing.assert_allclose(completion.logprobs, exact_T.detach(), atol=1e-4)
 
 
-def test_sampled_frequencies_are_the_exact_distribution() -> None:
-    policy, sampling, tokens = policy_of(), Sampling(temperature=0.8, top_p=0.9, max_new_tokens=1), prompts()[2]
-    (group,) = NativeEngine(policy).generate([Request(tokens, 4000, seed=5)], sampling)
-    policy.module.set_attn_implementation("eager")
-    logits_1V = policy.module(input_ids=torch.tensor([tokens])).logits[:, -1]
-    exact_V = transform_logits(logits_1V, 0.8, top_p=0.9).softmax(-1)[0].double().detach().numpy()
-    seen_V = np.bincount([completion.tokens[0] for completion in group], minlength=VOCAB)
-    assert seen_V[exact_V == 0].sum() == 0
-    expected = 4000 * exact_V
-    often = expected >= 5
-    seen = np.append(seen_V[often], seen_V[~often].sum())
-    wanted = np.append(expected[often], expected[~often].sum())
-    kept = wanted > 0
-    statistic = ((seen - wanted)[kept] ** 2 / wanted[kept]).sum()
-    freedom = kept.sum() - 1
-    assert statistic < freedom + 4 * math.sqrt(2 * freedom), (statistic, freedom)
-
-
 @pytest.mark.parametrize("name", ["native", "transformers"])
 def test_stop_strings_end_a_text_across_token_borders(name: str) -> None:
     engine = engine_of(name)
@@ -243,14 +225,6 @@ def test_an_update_reaches_the_native_engine_without_a_sync() -> None:
     after = engine.generate(request, GREEDY)[0][0]
     fresh = NativeEngine(policy).generate(request, GREEDY)[0][0]
     assert after.logprobs == fresh.logprobs != before.logprobs
-
-
-def test_slots_are_reused_without_leaks_over_many_sequences() -> None:
-    engine = NativeEngine(policy_of(), slots=8)
-    requests = [Request(tokens, 40, seed=i) for i, tokens in enumerate(prompts() * 5)]
-    groups = engine.generate(requests, Sampling(max_new_tokens=6))
-    again = TransformersEngine(engine.policy).generate(requests, Sampling(max_new_tokens=6))
-    assert written(groups) == written(again)  # 1,000 sequences through 8 slots
 
 
 def test_engines_are_chosen_by_family_and_a_wrong_wish_is_refused() -> None:

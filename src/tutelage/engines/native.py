@@ -16,6 +16,7 @@ from tutelage.config import Sampling
 from tutelage.engines.admission import Arrival, Queue
 from tutelage.engines.base import Completion, Finished, Request, Watch
 from tutelage.engines.decoder import Decoder, EagerDecoder
+from tutelage.engines.graphs import GraphedDecoder, cuda_capture
 from tutelage.engines.lean import LeanModel
 from tutelage.engines.pages import PAGE, PagePool, pages_for
 from tutelage.engines.sequences import Progress, Stopper, Writing, begin, check_fits, draw, end_tokens, noise_for
@@ -28,7 +29,12 @@ _CACHE_SHARE = 0.5  # on a GPU: no more than this share of what is free
 
 def decoder_for(policy: Policy, pool: PagePool) -> Decoder:
     """The fastest decoder there is for a policy on this machine."""
-    return EagerDecoder(policy.module, pool)
+    eager = EagerDecoder(policy.module, pool)
+    # These two kinds of rotary positions look at the positions on the host, which no recording can.
+    recordable = policy.module.base_model.rotary_emb.rope_type not in ("dynamic", "longrope")
+    if policy.device.type == "cuda" and recordable:
+        return GraphedDecoder(eager, cuda_capture())
+    return eager
 
 
 class NativeEngine:
@@ -69,10 +75,10 @@ class NativeEngine:
         if not rows:
             return groups
         progress = Progress(requests, groups, watch, finished)
-        room = sampling.max_new_tokens + self.ahead - 1  # keys beyond its prompt for which a sequence has pages
-        pool, decoder = self._ready(requests, room)
-        queue = Queue(self.model, pool, requests, rows, room)
-        decoding = Decoding(pool, decoder, self.slots, pages_for(max(len(r.tokens) for r in requests) + room))
+        pool, decoder = self._ready(requests, sampling.max_new_tokens)
+        queue = Queue(self.model, pool, requests, rows, sampling.max_new_tokens)
+        longest = max(len(request.tokens) for request in requests) + sampling.max_new_tokens
+        decoding = Decoding(pool, decoder, self.slots, pages_for(longest + self.ahead))
         while queue or decoding.active:
             while arrivals := queue.admit(self.slots - len(decoding.active)):
                 progress.tell(decoding.admit(arrivals, sampling, stopper))
@@ -88,9 +94,9 @@ class NativeEngine:
         longest = max(len(request.tokens) for request in requests)
         if pages_for(longest + room) > affordable:
             raise ModelError(
-                f"a prompt of {longest} tokens and max_new_tokens = {room + 1 - self.ahead} need "
+                f"a prompt of {longest} tokens and max_new_tokens = {room} need "
                 f"{pages_for(longest + room) * page_bytes >> 20} MB of keys and values, and there are "
-                f"{self.cache_bytes >> 20} MB: {_what_fits(longest, affordable * PAGE + 1 - self.ahead)}"
+                f"{self.cache_bytes >> 20} MB: {_what_fits(longest, affordable * PAGE)}"
             )
         pages = min(affordable, _most_pages(requests, room, self.slots)) + 1
         if self.pool is None or self.decoder is None or self.pool.cache.shape[2] < pages:
@@ -152,7 +158,7 @@ class Decoding:
         """So many more tokens for every active sequence. Returns the finished ones.
 
         Nothing in here waits for the device before the last step is queued. A sequence that ends on the way writes on
-        until then, into pages of its own; what it wrote past its end is dropped.
+        until then, at last into page 0, which is nobody's; what it wrote past its end is dropped.
         """
         writing = [arrival.writing for arrival in self.active]
         if not writing:
