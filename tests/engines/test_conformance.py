@@ -131,8 +131,11 @@ def test_what_a_listener_raises_ends_the_call(engine: Engine) -> None:
 @pytest.mark.parametrize("name", ["native", "transformers"])
 def test_what_does_not_fit_is_refused(name: str) -> None:
     engine = engine_of(name)
-    with pytest.raises(ModelError, match=r"a prompt of 250 tokens.*context of 256"):
+    with pytest.raises(ModelError, match=r"a prompt of 250 tokens.*context of 256: max_new_tokens = 6 would fit"):
         engine.generate([Request((7,) * 250, 1, 0)], Sampling(max_new_tokens=7))
+    assert len(engine.generate([Request((7,) * 250, 1, 0)], Sampling(max_new_tokens=6))) == 1
+    with pytest.raises(ModelError, match=r"context of 256: a prompt of 255 tokens would fit, with max_new_tokens = 1"):
+        engine.generate([Request((7,) * 256, 1, 0)], Sampling(max_new_tokens=1))
     with pytest.raises(ModelError, match="empty prompt"):
         engine.generate([Request((), 1, 0)], GREEDY)
     assert engine.generate([], GREEDY) == []

@@ -19,7 +19,17 @@ from tutelage.engines.decoder import Decoder, EagerDecoder
 from tutelage.engines.graphs import GraphedDecoder, cuda_capture
 from tutelage.engines.lean import LeanModel
 from tutelage.engines.pages import PAGE, PagePool, pages_for
-from tutelage.engines.sequences import Progress, Stopper, Writing, begin, check_fits, draw, end_tokens, noise_for
+from tutelage.engines.sequences import (
+    Progress,
+    Stopper,
+    Writing,
+    begin,
+    check_fits,
+    draw,
+    end_tokens,
+    noise_for,
+    what_fits,
+)
 from tutelage.errors import ModelError
 from tutelage.models import Policy
 
@@ -96,7 +106,7 @@ class NativeEngine:
             raise ModelError(
                 f"a prompt of {longest} tokens and max_new_tokens = {room} need "
                 f"{pages_for(longest + room) * page_bytes >> 20} MB of keys and values, and there are "
-                f"{self.cache_bytes >> 20} MB: {_what_fits(longest, affordable * PAGE)}"
+                f"{self.cache_bytes >> 20} MB: {what_fits(longest, affordable * PAGE)}"
             )
         pages = min(affordable, _most_pages(requests, room, self.slots)) + 1
         if self.pool is None or self.decoder is None or self.pool.cache.shape[2] < pages:
@@ -112,12 +122,6 @@ class NativeEngine:
 
 def _cache_bytes(device: torch.device) -> int:
     return int(torch.cuda.mem_get_info(device)[0] * _CACHE_SHARE) if device.type == "cuda" else _CACHE_BYTES
-
-
-def _what_fits(prompt: int, keys: int) -> str:
-    if keys > prompt:
-        return f"max_new_tokens = {keys - prompt} would fit"
-    return f"a prompt of {max(0, keys - 1)} tokens would fit, with max_new_tokens = 1"
 
 
 def _most_pages(requests: Sequence[Request], room: int, slots: int) -> int:

@@ -135,5 +135,13 @@ def check_fits(requests: Sequence[Request], sampling: Sampling, module: PreTrain
         if len(request.tokens) + sampling.max_new_tokens > context:
             raise ModelError(
                 f"request {number}: a prompt of {len(request.tokens)} tokens and max_new_tokens = "
-                f"{sampling.max_new_tokens} do not fit into the model's context of {context}; shorten either"
+                f"{sampling.max_new_tokens} do not fit into the model's context of {context}: "
+                f"{what_fits(len(request.tokens), context)}"
             )
+
+
+def what_fits(prompt: int, keys: int) -> str:
+    """The remedy for a sequence that needs more than so many keys."""
+    if keys > prompt:
+        return f"max_new_tokens = {keys - prompt} would fit"
+    return f"a prompt of {max(0, keys - 1)} tokens would fit, with max_new_tokens = 1"
