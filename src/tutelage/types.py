@@ -95,6 +95,7 @@ class Batch:
     | sequence_A | [A] int64 | sequence of each action, 0 .. sequences - 1 |
     | rows | - | which of the packed rows each sequence is |
     | fields | name: [A] | what else is known of each action: advantages, sampler log-probabilities, ... |
+    | skipped_tokens, skipped_sequences | - | left out because they add nothing, but counted in the denominators |
     """
 
     tokens_N: Tensor
@@ -105,6 +106,8 @@ class Batch:
     sequence_A: Tensor
     rows: tuple[int, ...]
     fields: dict[str, Tensor]
+    skipped_tokens: int = 0
+    skipped_sequences: int = 0
 
     @property
     def sequences(self) -> int:

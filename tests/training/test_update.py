@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -91,6 +92,52 @@ def test_an_empty_answer_counts_as_a_sequence_without_loss() -> None:
     with_empty = update(state_of(), pack(extra, 10_000), loss_of(Grpo(kl=0.0)), 10)
     without = update(state_of(), pack(rows(), 10_000), loss_of(Grpo(kl=0.0)), 10)
     assert with_empty["loss"] == pytest.approx(without["loss"] * 12 / 13, rel=1e-5)
+
+
+def some_zero(every: int, skip: bool) -> list[Row]:
+    """Advantages of 0 in every so-manieth row, skipped or computed."""
+    zero = [i % every == 0 for i in range(12)]
+    return [
+        replace(
+            row, fields={**row.fields, "advantages": 0.0 if none else row.fields["advantages"]}, skipped=skip and none
+        )
+        for row, none in zip(rows(), zero, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("algorithm", [Grpo(kl=0.0), DrGrpo(), Rloo(), Reinforce(), None])
+@pytest.mark.parametrize("every", [3, 1])
+def test_skipping_what_adds_nothing_changes_nothing(algorithm: Algorithm | None, every: int) -> None:
+    assert algorithm is None or not algorithm.needs_zero_advantage  # None: a sum over tokens
+    # eps: without it the first step is lr * sign(gradient), and a gradient near 0 may round either way.
+    computed, skipping = (state_of(weight_decay=0.1, eps=1e-4) for _ in range(2))
+    for now in (2, every, 2):  # the moments of the first update move the weights in one that has no gradient
+        expected = update(computed, pack(some_zero(now, skip=False), 30), loss_of(algorithm), 10)
+        found = update(skipping, pack(some_zero(now, skip=True), 30), loss_of(algorithm), 10)
+        for name in ("loss", "grad_norm", "lr"):
+            assert found[name] == pytest.approx(expected[name], abs=1e-7, rel=1e-5)
+        assert ("entropy" in found) == (now > 1)
+        for name, master in computed.policy.masters.items():
+            torch.testing.assert_close(skipping.policy.masters[name], master, atol=1e-7, rtol=1e-6)
+    assert skipping.policy.version == computed.policy.version == 3
+
+
+def test_skipped_rows_are_counted_and_not_packed() -> None:
+    batches = pack(some_zero(3, skip=True), 30)
+    assert [row for batch in batches for row in batch.rows] == [i for i in range(12) if i % 3]
+    zero = [row for row in some_zero(3, skip=True) if row.skipped]
+    assert sum(batch.skipped_sequences for batch in batches) == len(zero) == 4
+    assert sum(batch.skipped_tokens for batch in batches) == sum(len(row.tokens) for row in zero)
+    (empty,) = pack(some_zero(1, skip=True), 30)
+    assert (len(empty.tokens_N), empty.sequences, empty.skipped_sequences) == (0, 0, 12)
+
+
+def test_metrics_are_of_the_tokens_that_were_scored() -> None:
+    zero = [row for row in some_zero(3, skip=False) if row.fields["advantages"]]
+    found = update(state_of(), pack(some_zero(3, skip=True), 30), loss_of(DrGrpo()), 10)
+    expected = update(state_of(), pack(zero, 30), loss_of(DrGrpo()), 10)
+    assert found["entropy"] == pytest.approx(expected["entropy"], rel=1e-6)
+    assert found["loss"] == pytest.approx(expected["loss"] * 8 / 12, rel=1e-5)
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])

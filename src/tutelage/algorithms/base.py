@@ -29,6 +29,11 @@ class Algorithm(Part, ABC):
         """Does the loss read `reference_A`? If not, no reference model is loaded."""
         return False
 
+    @property
+    def needs_zero_advantage(self) -> bool:
+        """May a sample whose advantage is 0 add to the gradient? If not, the stage counts it and skips computing it."""
+        return True
+
     @abstractmethod
     def credit(self, rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
         """[P, G] the advantage of each sample, which all its tokens share.

@@ -27,6 +27,10 @@ class DrGrpo(Algorithm):
     clip_low: NonNegativeFloat = 0.2  # PPO's (1707.06347), which the paper keeps
     clip_high: NonNegativeFloat = 0.2
 
+    @property
+    def needs_zero_advantage(self) -> bool:
+        return False
+
     def credit(self, rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
         return advantages.group_centred(rewards_PG, valid_PG)
 

@@ -32,6 +32,10 @@ class Grpo(Algorithm):
     def needs_reference(self) -> bool:
         return self.kl > 0.0
 
+    @property
+    def needs_zero_advantage(self) -> bool:
+        return self.kl > 0.0  # the anchor pulls on every sample
+
     def credit(self, rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
         return advantages.group_scaled(rewards_PG, valid_PG)
 

@@ -24,6 +24,10 @@ class Reinforce(Algorithm):
     type: str = "reinforce"
     baseline: Literal["none", "mean"] = "mean"
 
+    @property
+    def needs_zero_advantage(self) -> bool:
+        return False
+
     def credit(self, rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
         if self.baseline == "mean":
             return advantages.batch_centred(rewards_PG, valid_PG)

@@ -34,6 +34,10 @@ class Rloo(Algorithm):
     def needs_reference(self) -> bool:
         return self.kl > 0.0
 
+    @property
+    def needs_zero_advantage(self) -> bool:
+        return self.kl > 0.0  # the anchor is in the advantage, added after the credit
+
     def credit(self, rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
         return advantages.leave_one_out(rewards_PG, valid_PG)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ class Row:
 
     Rows of the same `group` share their `context` (the prompt), which no action may lie in. `acted[i]` says whether the
     model wrote `tokens[i]` (None: all of them). `fields[name]` has one number for each action, or one for all of them.
+    A `skipped` row is known to add nothing to the gradient: it is counted and not computed.
     """
 
     context: tuple[int, ...]
@@ -25,6 +26,7 @@ class Row:
     group: int
     acted: tuple[bool, ...] | None = None
     fields: Mapping[str, float | Sequence[float]] = field(default_factory=dict[str, "float | Sequence[float]"])
+    skipped: bool = False
 
     @property
     def actions(self) -> list[int]:
@@ -35,6 +37,8 @@ class Row:
 
 def pack(rows: Sequence[Row], tokens_per_microbatch: int) -> list[Batch]:
     """Cuts rows, in their order, into batches of at most `tokens_per_microbatch` positions.
+
+    The first batch carries the counts of the skipped rows; where all are skipped it is an empty one.
 
     Raises:
         DataError: a single row does not fit; the message names the budget that would do.
@@ -50,6 +54,8 @@ def pack(rows: Sequence[Row], tokens_per_microbatch: int) -> list[Batch]:
                 f"a sequence of {alone} tokens does not fit into tokens_per_microbatch = {tokens_per_microbatch}; "
                 f"set it to {alone} or more, or shorten the sequences (max_new_tokens, the prompts)"
             )
+        if row.skipped:
+            continue
         more = len(row.tokens) if row.group in groups else alone
         if open_rows and used + more > tokens_per_microbatch:
             batches.append(_assemble(rows, open_rows))
@@ -57,8 +63,12 @@ def pack(rows: Sequence[Row], tokens_per_microbatch: int) -> list[Batch]:
         open_rows.append(index)
         used += more
         groups.add(row.group)
-    if open_rows:
+    skipped = [row for row in rows if row.skipped]
+    if open_rows or (skipped and not batches):
         batches.append(_assemble(rows, open_rows))
+    if skipped:
+        tokens = sum(len(row.actions) for row in skipped)
+        batches[0] = replace(batches[0], skipped_tokens=tokens, skipped_sequences=len(skipped))
     return batches
 
 
@@ -71,7 +81,7 @@ def _assemble(rows: Sequence[Row], chosen: Sequence[int]) -> Batch:
     action: list[int] = []
     source: list[int] = []
     sequence: list[int] = []
-    names = rows[chosen[0]].fields.keys()
+    names = rows[chosen[0] if chosen else 0].fields.keys()
     fields: dict[str, list[float]] = {name: [] for name in names}
 
     def append(stretch: Sequence[int], context: Span | None) -> Span:

@@ -94,8 +94,11 @@ class RlTask:
         updates = [batches for batches in updates if batches]
         self._learning_since = perf_counter()
         on_policy = len(updates) * self.stage.epochs == 1
-        for batch in (batch for batches in updates for batch in batches):
-            self._add_logprobs(state.policy, batch, on_policy)
+        whole = [batch for batches in updates for batch in batches]
+        self._metrics["skipped"] = _skipped_share(whole)
+        for batch in whole:
+            if len(batch.action_A):
+                self._add_logprobs(state.policy, batch, on_policy)
         for _ in range(self.stage.epochs):
             yield from updates
 
@@ -177,6 +180,7 @@ class RlTask:
                 tuple(sample.tokens),
                 number,
                 fields={"advantages": advantages_PG[number, place].item(), "sampler": sample.logprobs},
+                skipped=advantages_PG[number, place].item() == 0.0 and not self.plan.algorithm.needs_zero_advantage,
             )
             for number, group in enumerate(groups)
             for place, sample in enumerate(group.samples)
@@ -209,6 +213,12 @@ def _share_out(groups: Sequence[Group], parts: int) -> list[Sequence[Group]]:
     """The groups in `parts` portions of (nearly) equal size."""
     cuts = [len(groups) * i // parts for i in range(parts + 1)]
     return [groups[a:b] for a, b in pairwise(cuts)]
+
+
+def _skipped_share(batches: Sequence[Batch]) -> float:
+    """Of the rewarded tokens, those that were not computed."""
+    skipped = sum(batch.skipped_tokens for batch in batches)
+    return skipped / max(1, skipped + sum(len(batch.action_A) for batch in batches))
 
 
 def _sample_metrics(groups: Sequence[Group]) -> dict[str, float]:

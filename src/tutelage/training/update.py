@@ -19,22 +19,23 @@ def update(state: State, batches: Sequence[Batch], loss_of: LossOf, total_steps:
     """Applies one gradient step and returns its metrics.
 
     Losses and metrics are sums; they are divided here, once, by the count of their unit over *all* batches, so how the
-    rows were cut into micro-batches changes nothing. Metrics named `*_max` are maxima instead of sums.
+    rows were cut into micro-batches changes nothing. Metrics are of the scored tokens, so skipped ones do not count in
+    theirs; those named `*_max` are maxima instead of sums.
 
     Raises:
         NonFiniteError: a loss or the gradient is not finite. Nothing was applied, no gradient is left behind.
     """
     policy, optimizer = state.policy, state.optimizer
     counts = {
-        "tokens": sum(len(batch.action_A) for batch in batches),
-        "sequences": sum(batch.sequences for batch in batches),
+        "tokens": sum(len(batch.action_A) + batch.skipped_tokens for batch in batches),
+        "sequences": sum(batch.sequences + batch.skipped_sequences for batch in batches),
     }
     total = 0.0
     sums: dict[str, Tensor] = {}
     try:
         for number, batch in enumerate(batches):
             if not len(batch.action_A):
-                continue  # nothing was acted: no loss, no gradient; its sequences are counted
+                continue  # nothing was acted, or all skipped: no loss, no gradient; its sequences are counted
             loss = loss_of(policy, batch)
             if not torch.isfinite(loss.total):
                 raise NonFiniteError(f"the loss of micro-batch {number + 1} of {len(batches)} is {loss.total.item()}")
@@ -46,6 +47,8 @@ def update(state: State, batches: Sequence[Batch], loss_of: LossOf, total_steps:
                     sums[name] = value
                 else:
                     sums[name] = torch.maximum(sums[name], value) if name.endswith("_max") else sums[name] + value
+        if not any(len(batch.action_A) for batch in batches):
+            _zero_gradient(policy)
         norm = torch.nn.utils.clip_grad_norm_(policy.masters.values(), state.settings.max_grad_norm)
         if not torch.isfinite(norm):
             raise NonFiniteError(f"the norm of the gradient is {norm.item()}")
@@ -58,6 +61,12 @@ def update(state: State, batches: Sequence[Batch], loss_of: LossOf, total_steps:
     optimizer.step()
     optimizer.zero_grad()
     policy.publish()
-    tokens = max(1, counts["tokens"])
+    tokens = max(1, sum(len(batch.action_A) for batch in batches))
     metrics = {name: (s if name.endswith("_max") else s / tokens).item() for name, s in sums.items()}
     return {"loss": total, "grad_norm": norm.item(), "lr": rate, **metrics}
+
+
+def _zero_gradient(policy: Policy) -> None:
+    """A gradient of 0 is still one: the optimizer's moments and its weight decay go on, as if it had been computed."""
+    for master in policy.masters.values():
+        master.grad = torch.zeros_like(master)
