@@ -2,16 +2,18 @@
 #   make quickstart   a real model learns arithmetic, in minutes
 #   make test         the tests
 #   make check        format, lint, types, import directions, the quickstart in small, tests: what CI runs
-#   make bench        speed beside the peers, as JSON
+#   make bench        speed, memory and learning curves beside TRL: hours; ONLY=grpo,sft measures some (docs/performance.md)
+#   make bench-table  the results as markdown
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PEER ?= .peer
 # Where only a CUDA build of torch is offered and a CPU is meant, name the CPU builds' index here.
 PIP_FLAGS ?=
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_FLAGS)
 
-.PHONY: quickstart test check bench format clean
+.PHONY: quickstart test check bench bench-table format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -44,8 +46,17 @@ format: $(VENV)/.developer
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.developer
-	$(BIN)/python bench/speed.py
+$(PEER)/.filled: bench/peer-requirements.txt constraints.txt
+	$(PYTHON) -m venv $(PEER)
+	$(PEER)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_FLAGS) \
+		--requirement bench/peer-requirements.txt
+	touch $@
+
+bench: $(VENV)/.developer $(PEER)/.filled
+	$(BIN)/python -m bench run --peer $(PEER)/bin/python $(if $(ONLY),--only $(ONLY))
+
+bench-table: $(VENV)/.developer
+	$(BIN)/python -m bench table
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(PEER) build dist

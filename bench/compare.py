@@ -1,0 +1,91 @@
+"""Ours and the peer's variants on one case, each variant beside ours in a run of its own; and the table of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bench.alternate import Program, ProgramFailed, alternate
+from bench.settings import Settings
+
+Row = dict[str, Any]
+_SAME = ("prompt_tokens", "learned_tokens")  # facts that both sides must agree on
+
+
+def compare(case: Mapping[str, Any], ours: Program, peers: Sequence[Program], settings: Settings) -> Iterator[Row]:
+    """One row for each peer, or one of ours alone where there is none. A peer that fails is a row too.
+
+    Raises:
+        ProgramFailed: ours failed, or the two did not do the same work.
+    """
+    if settings.peer is None:
+        (alone,) = alternate([ours], settings.steps, settings.warmup)
+        yield {**case, "ours": alone.result()}
+        return
+    for peer in peers:
+        print(f"  {case['case']}, {peer.name}", file=sys.stderr, flush=True)
+        try:
+            mine, theirs = alternate([ours, peer], settings.steps, settings.warmup)
+        except ProgramFailed as error:
+            if not str(error).startswith(peer.name):
+                raise
+            yield {**case, "failed": str(error).splitlines()[-1], "peer": {"name": peer.name}}
+            continue
+        for name in _SAME:
+            if mine.facts.get(name) != theirs.facts.get(name):
+                raise ProgramFailed(
+                    f"{case['case']}: {name} is {mine.facts.get(name)} in ours and {theirs.facts.get(name)} in the "
+                    "peer's program: they do not do the same work"
+                )
+        yield {**case, "ours": mine.result(), "peer": theirs.result()}
+
+
+def ratio(row: Row) -> float:
+    """How many times longer the peer's step takes."""
+    return row["peer"]["median_seconds"] / row["ours"]["median_seconds"]
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table; numbers with three digits."""
+
+    def shown(value: object) -> str:
+        return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:.0f}" if isinstance(
+            value, float) else str(value)  # fmt: skip
+
+    lines = [list(header), ["---"] * len(header), *[[shown(cell) for cell in row] for row in rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def table(rows: Sequence[Row], rate: str) -> str:
+    """Seconds, tokens a second, and memory of both.
+
+    Args:
+        rows: of `compare`.
+        rate: the number or fact that counts the tokens of a step.
+    """
+    header = ["case", "peer", "ours s", "peer s", "times", "ours tok/s", "peer tok/s", "ours GB", "peer GB", "share"]
+    return markdown(header, [_cells(row, rate) for row in rows])
+
+
+def _cells(row: Row, rate: str) -> list[object]:
+    if "failed" in row:
+        return [row["case"], _peer(row), row["failed"], *["-"] * 7]
+    mine = row["ours"]
+    speed = _tokens(mine, rate) / mine["median_seconds"]
+    if "peer" not in row:
+        return [row["case"], "-", mine["median_seconds"], "-", "-", speed, "-", mine["peak_gb"], "-", "-"]
+    theirs = row["peer"]
+    their_speed = _tokens(theirs, rate) / theirs["median_seconds"]
+    return [
+        row["case"], _peer(row), mine["median_seconds"], theirs["median_seconds"], ratio(row), speed, their_speed,
+        mine["peak_gb"], theirs["peak_gb"], mine["peak_gb"] / theirs["peak_gb"],
+    ]  # fmt: skip
+
+
+def _peer(row: Row) -> str:
+    return row["peer"]["name"].removeprefix("peer: ")
+
+
+def _tokens(side: Mapping[str, Any], rate: str) -> float:
+    return side["phases"].get(rate) or side[rate]

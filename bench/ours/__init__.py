@@ -1,0 +1,1 @@
+"""Measured programs of ours: `python -m bench.ours.NAME SPEC.json`."""

@@ -1,0 +1,49 @@
+"""Steps of our rl stage with GRPO: sampling, rewards, credit, packing, update, records."""
+
+from __future__ import annotations
+
+from tutelage.cli.process import prepare_process
+
+prepare_process()  # before torch is loaded
+
+import sys
+
+from bench.ours.staged import recipe_of, step_through
+from bench.pace import Pace, read_spec
+from tutelage.data.chat import render_prompt
+from tutelage.engines import build_engine
+from tutelage.models import Policy
+from tutelage.rewards import RewardSuite
+from tutelage.stages import plan_stage
+from tutelage.stages.context import StageRun
+from tutelage.stages.rl import RlPlan, RlTask
+
+
+def main() -> None:
+    pace, spec = Pace(), read_spec()
+    stage = {
+        "type": "rl",
+        "environment": "given",
+        "algorithm": {"type": "grpo", "kl": 0.0},
+        "prompts_per_step": spec["prompts_per_step"],
+        "completions_per_prompt": spec["completions"],
+        "tokens_per_microbatch": spec["tokens_per_microbatch"],
+        "sampling": {"max_new_tokens": spec["new_tokens"]},
+    }
+    recipe = recipe_of(spec, stage, {"given": {"type": "bench.ours.given:Given", "file": sys.argv[1]}})
+    plan = plan_stage(recipe.stage[0], recipe)
+    assert isinstance(plan, RlPlan)
+    with RewardSuite(plan.rewards) as suite:
+
+        def task_of(run: StageRun, policy: Policy) -> RlTask:
+            engine = build_engine(recipe.engine, policy)
+            if spec["fixed_length"]:
+                engine.end_tokens = frozenset()  # every completion has its full length, as the peer's
+            pace.note(prompt_tokens=sum(len(render_prompt(policy.tokenizer, prompt)) for prompt in plan.prompts))
+            return RlTask(plan, run, engine, None, suite)
+
+        step_through(pace, recipe, task_of)
+
+
+if __name__ == "__main__":
+    main()
