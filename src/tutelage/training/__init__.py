@@ -1,6 +1,6 @@
 """The loop, the update, and what keeps a run safe."""
 
-from tutelage.training.checkpoint import load_checkpoint, save_checkpoint
+from tutelage.training.checkpoint import load_checkpoint
 from tutelage.training.fit import Task, fit
 from tutelage.training.metrics import Metrics
 from tutelage.training.progress import Progress, Quiet
@@ -16,6 +16,5 @@ __all__ = [
     "fit",
     "learning_rate",
     "load_checkpoint",
-    "save_checkpoint",
     "update",
 ]

@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -23,21 +24,42 @@ from tutelage.training.state import State
 _MASTERS, _OPTIMIZER, _STATE, _MANIFEST = "masters.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 
 
-def save_checkpoint(state: State, folder: Path, offsets: Mapping[str, int], keep: int) -> Path:
-    """Saves the state as `folder/step-NNNNNN` and removes all but the newest `keep`.
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a checkpoint holds. The tensors are the state's own, no copies: only an optimizer step changes them."""
+
+    step: int
+    version: int
+    offsets: Mapping[str, int]
+    masters: Mapping[str, torch.Tensor]
+    moments: Mapping[str, torch.Tensor]
+
+    @classmethod
+    def of(cls, state: State, offsets: Mapping[str, int]) -> Self:
+        masters = {name: master.detach() for name, master in state.policy.masters.items()}
+        return cls(state.step, state.policy.version, dict(offsets), masters, _optimizer_tensors(state))
+
+
+def write_checkpoint(snapshot: Snapshot, folder: Path, keep: int, copied: Callable[[], None] = lambda: None) -> Path:
+    """Writes `folder/step-NNNNNN` and removes all but the newest `keep`.
+
+    Args:
+        copied: called as soon as the tensors are with the operating system and may change. What is left to do needs the
+            files alone; they are hashed from its cache, which takes as long as from the tensors and holds up nobody.
 
     Raises:
         RunFolderError: the disk is full or read-only. What was saved before is untouched.
     """
-    final = folder / f"step-{state.step:06d}"
+    final = folder / f"step-{snapshot.step:06d}"
     beside = folder / f".{final.name}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
-        save_file({name: master.detach() for name, master in state.policy.masters.items()}, beside / _MASTERS)
-        save_file(_optimizer_tensors(state), beside / _OPTIMIZER)
-        about = {"step": state.step, "version": state.policy.version, "offsets": dict(offsets)}
+        save_file(dict(snapshot.masters), beside / _MASTERS)
+        save_file(dict(snapshot.moments), beside / _OPTIMIZER)
+        copied()
+        about = {"step": snapshot.step, "version": snapshot.version, "offsets": snapshot.offsets}
         (beside / _STATE).write_text(json.dumps(about))
         files = {name: file_digest(beside / name) for name in (_MASTERS, _OPTIMIZER, _STATE)}
         for name in files:
@@ -53,8 +75,8 @@ def save_checkpoint(state: State, folder: Path, offsets: Mapping[str, int], keep
             f"{final}: the checkpoint could not be written: {error}; the earlier ones are intact. "
             "Make room, then `tutelage resume`"
         ) from error
-    for old in _steps(folder)[:-keep]:
-        _remove(old)
+    for outdated in _steps(folder)[:-keep]:
+        _remove(outdated)
     return final
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tutelage.config import Checkpoints
 from tutelage.models import Policy
-from tutelage.training.checkpoint import save_checkpoint
+from tutelage.training.saving import CheckpointWriter
 from tutelage.training.state import State
 from tutelage.training.update import update
 from tutelage.types import Batch, Loss
@@ -47,17 +47,28 @@ def fit(
         folder: where the checkpoints go.
         record: takes each step's number and metrics, before the step's checkpoint is written.
         offsets: how far each log is written; a resumed run cuts its logs back to it.
+
+    Raises:
+        RunFolderError: a checkpoint could not be written; it may be that of the step before.
     """
-    while state.step < task.total_steps:
-        started = perf_counter()
-        updates = [update(state, batches, task.loss, task.total_steps) for batches in task.minibatches(state)]
-        state.step += 1
-        numbers = {**_mean(updates), **task.metrics(), "step_seconds": perf_counter() - started}
-        record(state.step, {**numbers, "tokens_per_second": numbers["tokens"] / numbers["step_seconds"]})
-        if state.step % checkpoints.every == 0 or state.step == task.total_steps:
-            save_checkpoint(state, folder, offsets(), checkpoints.keep)
+    with CheckpointWriter(state, folder, checkpoints.keep) as writer:
+        while state.step < task.total_steps:
+            started = perf_counter()
+            updates = [update(state, batches, task.loss, task.total_steps) for batches in task.minibatches(state)]
+            state.step += 1
+            numbers = {**_mean(updates), **task.metrics(), "checkpoint_seconds": writer.waited()}
+            seconds = perf_counter() - started
+            per_second = numbers["tokens"] / seconds
+            record(state.step, {**numbers, "step_seconds": seconds, "tokens_per_second": per_second})
+            if state.step % checkpoints.every == 0 or state.step == task.total_steps:
+                writer.save(offsets())
     return state
 
 
 def _mean(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: sum(u[name] for u in updates) / len(updates) for name in updates[0]} if updates else {}
+    """Of each metric, over the updates that have it: one whose samples were all skipped scored no token."""
+    values: dict[str, list[float]] = {}
+    for numbers in updates:
+        for name, value in numbers.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(some) / len(some) for name, some in values.items()}

@@ -51,6 +51,11 @@ MEANINGS: dict[str, Meaning] = {
         "Groups without spread",
         "Share of prompts whose samples all got the same reward and so teach nothing.",
     ),
+    "skipped": Meaning(
+        "Skipped share",
+        "Share of the rewarded tokens whose advantage was 0, so that they were counted but not computed; metrics of "
+        "tokens, such as entropy, are of the others.",
+    ),
     "distinct": Meaning("Distinct answers", "Share of a prompt's completions that differ from one another."),
     "tokens": Meaning("Tokens", "Tokens that were learned from in the step."),
     "tokens_per_second": Meaning("Tokens per second", "Completion tokens per second of the whole step."),
@@ -59,6 +64,9 @@ MEANINGS: dict[str, Meaning] = {
         "Time to reward", "Seconds waited for scores after sampling; what was scored meanwhile costs none."
     ),
     "learn_seconds": Meaning("Time to learn", "Seconds of the step spent on forward, backward and update."),
+    "checkpoint_seconds": Meaning(
+        "Wait for a checkpoint", "Seconds that training stood still for the checkpoint of the step before."
+    ),
     "overhead_seconds": Meaning(
         "Overhead", "Seconds of the step around sampling, rewards and learning: credit, packing, the record of samples."
     ),
