@@ -22,7 +22,7 @@ BLOCK: Final = 128  # tokens; most models' vocabularies are multiples of it and 
 # A filtered token's log-probability in sums over the vocabulary: 0 * -inf is nan, in the value and in the gradient, and
 # the smallest finite number times an entropy bonus above 1 would be -inf again.
 _FILTERED: Final = -1e30
-_CACHED: Final = 1 << 21  # numbers that a pass over a block of logits finds in the cache
+_CACHED: Final = 1 << 20  # numbers that a pass over a block of logits finds in the cache
 
 
 def at_least_fp32(values: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ class _Score(torch.autograd.Function):
             for part, raw_RV, work_RV in _blocks(chunk, logits_RV, scores):
                 logprobs_RV = scoring.logprobs(work_RV.copy_(raw_RV), targets_A[part])
                 logprobs_A[part] = logprobs_RV.gather(1, targets_A[part, None])[:, 0]
-                entropy_A[part] = -(logprobs_RV.exp() * logprobs_RV).sum(-1)
+                entropy_A[part] = -logprobs_RV.mul_(logprobs_RV.exp()).sum(-1)
         ctx.scoring = scoring
         ctx.save_for_backward(hidden_AD, weight_VD, bias_V, targets_A, logprobs_A, entropy_A)
         if not scoring.entropy_grad:
@@ -199,7 +199,7 @@ class _Score(torch.autograd.Function):
         hidden_AD, weight_VD, bias_V, targets_A, logprobs_A, entropy_A = ctx.saved_tensors
         scoring: _Scoring = ctx.scoring
         grad_hidden_AD = torch.empty_like(hidden_AD) if ctx.needs_input_grad[0] else None
-        grad_weight_VD = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
+        grad_weight_VD = torch.empty_like(weight_VD) if ctx.needs_input_grad[1] else None
         grad_bias_V = torch.zeros_like(bias_V) if ctx.needs_input_grad[2] else None
         for chunk, logits_RV in _chunks(hidden_AD, weight_VD, bias_V, scoring.rows):
             credit_R1 = credit_A[chunk, None].to(hidden_AD.dtype)
@@ -221,7 +221,8 @@ class _Score(torch.autograd.Function):
             if grad_hidden_AD is not None:
                 torch.mm(logits_RV, weight_VD, out=grad_hidden_AD[chunk]).mul_(scale_R1)
             if grad_weight_VD is not None:
-                grad_weight_VD.addmm_(logits_RV.T, hidden_AD[chunk] * scale_R1)
+                # Chunks add up; the first one overwrites.
+                grad_weight_VD.addmm_(logits_RV.T, hidden_AD[chunk] * scale_R1, beta=int(chunk.start > 0))
             if grad_bias_V is not None:
                 grad_bias_V.addmv_(logits_RV.T, scale_R1[:, 0])
         return grad_hidden_AD, grad_weight_VD, grad_bias_V, None, None

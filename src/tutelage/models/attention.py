@@ -8,7 +8,7 @@ every architecture that dispatches its attention.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,16 +34,18 @@ class Block:
     query_SQ: Tensor
     key_SK: Tensor
     real_R: Tensor
-    query_position_SQ: Tensor
-    key_position_SK: Tensor
+    distance_SQK: Tensor  # from a query back to a key
     visible_SQK: Tensor
+    biases: dict[tuple[int | None, torch.dtype], Tensor] = field(default_factory=dict[Any, Tensor])
 
-    def mask(self, window: int | None) -> Tensor:
-        """Which keys each query sees, [S, Q, K], in a layer with a sliding window or without."""
-        if window is None:
-            return self.visible_SQK
-        distance_SQK = self.query_position_SQ[:, :, None] - self.key_position_SK[:, None, :]
-        return self.visible_SQK & (distance_SQK < window)
+    def bias(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """What is added to scores, [S, Q, K]: 0 or -inf. Made once for all layers with this sliding window."""
+        if (window, dtype) not in self.biases:
+            visible_SQK = self.visible_SQK if window is None else self.visible_SQK & (self.distance_SQK < window)
+            self.biases[window, dtype] = torch.zeros_like(visible_SQK, dtype=dtype).masked_fill_(
+                ~visible_SQK, -torch.inf
+            )
+        return self.biases[window, dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,7 @@ def _block(spans: Sequence[Span], device: torch.device) -> Block:
         query_SQ=torch.where(inside_SQ, start + q_Q, start),
         key_SK=torch.where(exists_SK, key_SK, start),
         real_R=inside_SQ.flatten().nonzero()[:, 0],
-        query_position_SQ=query_position_SQ,
-        key_position_SK=k_K.expand(len(spans), -1),
+        distance_SQK=query_position_SQ[:, :, None] - k_K[:, None, :],
         visible_SQK=visible_SQK,
     )
 
@@ -128,17 +129,17 @@ def packed_attention(
     query_NHD, key_NJD, value_NJD = (x[0].transpose(0, 1) for x in (query_1HND, key_1JND, value_1JND))
     outputs = []
     for block in layout.blocks:
-        mask_SQK = block.mask(sliding_window)
+        bias_SQK = block.bias(sliding_window, query_NHD.dtype)
         q_SQHD = _take(query_NHD, block.query_SQ)
         k_SKJD, v_SKJD = _take(key_NJD, block.key_SK), _take(value_NJD, block.key_SK)
         if softcap is not None or (q_SQHD.device.type == "cpu" and k_SKJD.shape[1] <= _SHORT):
-            out_SQHD = _matmul_attention(q_SQHD, k_SKJD, v_SKJD, mask_SQK, scale, softcap)
+            out_SQHD = _matmul_attention(q_SQHD, k_SKJD, v_SKJD, bias_SQK, scale, softcap)
         else:
             out_SQHD = F.scaled_dot_product_attention(
                 q_SQHD.transpose(1, 2),
                 k_SKJD.transpose(1, 2),
                 v_SKJD.transpose(1, 2),
-                attn_mask=mask_SQK[:, None],
+                attn_mask=bias_SQK[:, None],
                 scale=scale,
                 enable_gqa=True,
             ).transpose(1, 2)
@@ -152,7 +153,7 @@ def _take(values_NHD: Tensor, index_SQ: Tensor) -> Tensor:
 
 
 def _matmul_attention(
-    q_SQHD: Tensor, k_SKJD: Tensor, v_SKJD: Tensor, mask_SQK: Tensor, scale: float, softcap: float | None
+    q_SQHD: Tensor, k_SKJD: Tensor, v_SKJD: Tensor, bias_SQK: Tensor, scale: float, softcap: float | None
 ) -> Tensor:
     """Plain products, with the query heads that share a key head folded into rows so that keys are not repeated."""
     spans, queries, heads, width = q_SQHD.shape
@@ -164,8 +165,8 @@ def _matmul_attention(
     if softcap is not None:
         scores_SJRK = torch.tanh(scores_SJRK / softcap) * softcap
     scores_SJRK = scores_SJRK.view(spans, key_heads, shared, queries, -1)
-    scores_SJRK = scores_SJRK.masked_fill(~mask_SQK[:, None, None], float("-inf"))
-    weights_SJRK = scores_SJRK.softmax(-1, dtype=torch.float32).to(v_SKJD.dtype).flatten(2, 3)
+    # In place, and the softmax in the compute type, which sums in fp32 inside: every pass over scores is dear.
+    weights_SJRK = scores_SJRK.add_(bias_SQK[:, None, None]).softmax(-1).flatten(2, 3)
     out_SJRD = weights_SJRK @ v_SKJD.transpose(1, 2)
     out_SQHD = out_SJRD.view(spans, key_heads, shared, queries, width).permute(0, 3, 1, 2, 4)
     return out_SQHD.reshape(spans, queries, heads, width)
