@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 
 from tests.engines.test_conformance import WINDOWS, policy_of, prompts, written
 from tests.tiny import VOCAB, tiny_model, tiny_tokenizer
 from tutelage.config import Sampling
 from tutelage.data.packing import Row, pack
-from tutelage.engines import FAMILIES, NativeEngine, Request
+from tutelage.engines import FAMILIES, NativeEngine, Request, native
+from tutelage.engines.decoder import EagerDecoder
 from tutelage.functional.logprobs import transform_logits
 from tutelage.models import Policy
 
@@ -144,3 +146,25 @@ def test_what_is_written_past_an_end_needs_no_memory() -> None:
     for pages in (5, 8, 12):  # 48 + 16 keys in four pages; and page 0
         got = NativeEngine(policy, cache_bytes=pages * page_bytes, ahead=40).generate(requests, sampling)
         assert written(got) == written(want)
+
+
+def test_a_decoder_hears_of_every_new_version_once_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    class Hearing(EagerDecoder):
+        def refresh(self) -> None:
+            heard.append("refresh")
+
+        def step(self, tokens_B: Tensor, positions_B: Tensor, pages_BW: Tensor) -> Tensor:
+            heard.append("step")
+            return super().step(tokens_B, positions_B, pages_BW)
+
+    monkeypatch.setattr(native, "decoder_for", lambda policy, pool: Hearing(policy.module, pool))
+    policy, request, sampling = policy_of(), Request((7, 8), 1, 0), Sampling(max_new_tokens=2, temperature=0.0)
+    engine = NativeEngine(policy)
+    for _ in range(2):
+        engine.generate([request], sampling)
+    policy.publish()
+    for _ in range(2):
+        engine.generate([request], sampling)
+    assert heard == ["step", "step", "refresh", "step", "step"]
