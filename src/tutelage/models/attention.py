@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -36,33 +37,44 @@ class Block:
     real_R: Tensor
     distance_SQK: Tensor  # from a query back to a key
     visible_SQK: Tensor
-    biases: dict[tuple[int | None, torch.dtype], Tensor] = field(default_factory=dict[Any, Tensor])
+    biases: dict[tuple[int | None, int, torch.dtype], Tensor] = field(default_factory=dict[Any, Tensor])
 
-    def bias(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """What is added to scores, [S, Q, K]: 0 or -inf. Made once for all layers with this sliding window."""
-        if (window, dtype) not in self.biases:
+    def bias(self, window: int | None, heads: int, dtype: torch.dtype) -> Tensor:
+        """What is added to scores, 0 or -inf: [S, 1, R, K], R the queries once for each of the heads that share a key
+        head. Made once for all layers with this sliding window.
+        """
+        made = window, heads, dtype
+        if made not in self.biases:
             visible_SQK = self.visible_SQK if window is None else self.visible_SQK & (self.distance_SQK < window)
-            self.biases[window, dtype] = torch.zeros_like(visible_SQK, dtype=dtype).masked_fill_(
-                ~visible_SQK, -torch.inf
-            )
-        return self.biases[window, dtype]
+            bias_SQK = torch.zeros_like(visible_SQK, dtype=dtype).masked_fill_(~visible_SQK, -torch.inf)
+            self.biases[made] = bias_SQK.repeat(1, heads, 1)[:, None]
+        return self.biases[made]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The blocks of a packed batch, and where each of its N positions lies in their outputs end to end."""
+    """The blocks of a packed batch. All are gathered at once: P are the padded queries or keys, block after block."""
 
     blocks: tuple[Block, ...]
-    order_N: Tensor
+    query_P: Tensor
+    key_P: Tensor
+    place_N: Tensor  # where each of the packed positions lies among the padded queries
+
+    @property
+    def sizes(self) -> tuple[list[int], list[int]]:
+        """Padded queries of each block, and keys."""
+        return [block.query_SQ.numel() for block in self.blocks], [block.key_SK.numel() for block in self.blocks]
 
 
 def layout_of(batch: Batch, device: torch.device) -> Layout:
     """Computed once a batch, used by every layer."""
     blocks = tuple(_block(spans, device) for spans in _similar(batch.spans))
-    places = torch.cat([block.query_SQ.flatten()[block.real_R] for block in blocks])
-    order_N = torch.empty_like(places)
-    order_N[places] = torch.arange(len(places), device=device)
-    return Layout(blocks, order_N)
+    query_P = torch.cat([block.query_SQ.flatten() for block in blocks])
+    starts = accumulate((block.query_SQ.numel() for block in blocks), initial=0)
+    real_N = torch.cat([start + block.real_R for start, block in zip(starts, blocks, strict=False)])
+    place_N = torch.empty_like(real_N)
+    place_N[query_P[real_N]] = real_N
+    return Layout(blocks, query_P, torch.cat([block.key_SK.flatten() for block in blocks]), place_N)
 
 
 def _similar(spans: Sequence[Span]) -> list[list[Span]]:
@@ -126,34 +138,41 @@ def packed_attention(
         raise ModelError("attention sinks are not supported by the packed forward")
     assert dropout == 0.0, "the packed forward has no attention dropout"
     scale = query_1HND.shape[-1] ** -0.5 if scaling is None else scaling
-    query_NHD, key_NJD, value_NJD = (x[0].transpose(0, 1) for x in (query_1HND, key_1JND, value_1JND))
+    queries, keys = layout.sizes
+    gathered = zip(
+        layout.blocks,
+        _gather(query_1HND, layout.query_P).split(queries),
+        _gather(key_1JND, layout.key_P).split(keys),
+        _gather(value_1JND, layout.key_P).split(keys),
+        strict=True,
+    )
     outputs = []
-    for block in layout.blocks:
-        bias_SQK = block.bias(sliding_window, query_NHD.dtype)
-        q_SQHD = _take(query_NHD, block.query_SQ)
-        k_SKJD, v_SKJD = _take(key_NJD, block.key_SK), _take(value_NJD, block.key_SK)
+    for block, query_PHD, key_PJD, value_PJD in gathered:
+        q_SQHD = query_PHD.unflatten(0, block.query_SQ.shape)
+        k_SKJD, v_SKJD = (x.unflatten(0, block.key_SK.shape) for x in (key_PJD, value_PJD))
         if softcap is not None or (q_SQHD.device.type == "cpu" and k_SKJD.shape[1] <= _SHORT):
-            out_SQHD = _matmul_attention(q_SQHD, k_SKJD, v_SKJD, bias_SQK, scale, softcap)
+            bias_S1RK = block.bias(sliding_window, q_SQHD.shape[2] // k_SKJD.shape[2], q_SQHD.dtype)
+            out_SQHD = _matmul_attention(q_SQHD, k_SKJD, v_SKJD, bias_S1RK, scale, softcap)
         else:
             out_SQHD = F.scaled_dot_product_attention(
                 q_SQHD.transpose(1, 2),
                 k_SKJD.transpose(1, 2),
                 v_SKJD.transpose(1, 2),
-                attn_mask=bias_SQK[:, None],
+                attn_mask=block.bias(sliding_window, 1, q_SQHD.dtype),
                 scale=scale,
                 enable_gqa=True,
             ).transpose(1, 2)
-        outputs.append(out_SQHD.flatten(0, 1).index_select(0, block.real_R))
-    return torch.cat(outputs).index_select(0, layout.order_N)[None], None
+        outputs.append(out_SQHD.flatten(0, 1))
+    return torch.cat(outputs).index_select(0, layout.place_N)[None], None
 
 
-def _take(values_NHD: Tensor, index_SQ: Tensor) -> Tensor:
-    """[S, Q, H, D]. By index_select, whose backward is an index_add and not a sort."""
-    return values_NHD.index_select(0, index_SQ.flatten()).unflatten(0, index_SQ.shape)
+def _gather(values_1HND: Tensor, index_P: Tensor) -> Tensor:
+    """[P, H, D]. By index_select, whose backward is an index_add and not a sort."""
+    return values_1HND[0].transpose(0, 1).index_select(0, index_P)
 
 
 def _matmul_attention(
-    q_SQHD: Tensor, k_SKJD: Tensor, v_SKJD: Tensor, bias_SQK: Tensor, scale: float, softcap: float | None
+    q_SQHD: Tensor, k_SKJD: Tensor, v_SKJD: Tensor, bias_S1RK: Tensor, scale: float, softcap: float | None
 ) -> Tensor:
     """Plain products, with the query heads that share a key head folded into rows so that keys are not repeated."""
     spans, queries, heads, width = q_SQHD.shape
@@ -164,9 +183,8 @@ def _matmul_attention(
     scores_SJRK = (q_SJRD * scale) @ k_SKJD.permute(0, 2, 3, 1)
     if softcap is not None:
         scores_SJRK = torch.tanh(scores_SJRK / softcap) * softcap
-    scores_SJRK = scores_SJRK.view(spans, key_heads, shared, queries, -1)
     # In place, and the softmax in the compute type, which sums in fp32 inside: every pass over scores is dear.
-    weights_SJRK = scores_SJRK.add_(bias_SQK[:, None, None]).softmax(-1).flatten(2, 3)
+    weights_SJRK = scores_SJRK.add_(bias_S1RK).softmax(-1)
     out_SJRD = weights_SJRK @ v_SKJD.transpose(1, 2)
     out_SQHD = out_SJRD.view(spans, key_heads, shared, queries, width).permute(0, 3, 1, 2, 4)
     return out_SQHD.reshape(spans, queries, heads, width)
