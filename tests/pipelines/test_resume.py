@@ -98,6 +98,75 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(
     assert outcome(folder) == uninterrupted
 
 
+# Programs that are killed where a clock could not hit: in the middle of the sixth step's sampling, when some groups are
+# scored already; and while a thread writes, hashes or renames a checkpoint and training goes on.
+SAMPLING = """
+from tutelage.stages import rl
+plain, steps = rl.roll_out, 0
+
+def roll_out(*arguments, watch, **more):
+    global steps
+    steps += 1
+
+    def dies(done, tokens):
+        if steps == 6 and tokens > 60:
+            die()
+        watch(done, tokens)
+
+    return plain(*arguments, watch=dies, **more)
+
+rl.roll_out = roll_out
+"""
+SAVING = """
+import re, time
+from pathlib import Path
+from tutelage.training import checkpoint
+plain = checkpoint.{function}
+
+def slow(*arguments, **more):
+    if re.search(r"reinforce/checkpoints/[.]?step-000004", str(arguments)):
+        while Path(sys.argv[-1], "metrics.jsonl").read_text().count("\\n") < {done}:
+            time.sleep(0.01)
+        time.sleep(0.3)  # of more training, if that were not waiting
+        die()
+    return plain(*arguments, **more)
+
+checkpoint.{function} = slow
+"""
+DYING = """
+import os, signal, sys
+from tutelage.cli import main
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+{where}
+sys.argv[1:] = {arguments!r}
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "done", "after"),
+    [
+        (SAMPLING, 9 + 5, 4),
+        (SAVING.format(function="save_file", done=9 + 4), 9 + 4, 2),  # the fifth step needs the tensors to be written
+        (SAVING.format(function="file_digest", done=9 + 6), 9 + 6, 2),  # it need not wait; the sixth's checkpoint does
+        (SAVING.format(function="_remove", done=9 + 6), 9 + 6, 2),
+    ],
+    ids=["sampling", "writing", "hashing", "renaming"],
+)
+def test_killed_in_the_midst_of_sampling_or_saving(
+    recipe: Path, uninterrupted: dict[str, Any], where: str, done: int, after: int, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    program = DYING.format(where=where, arguments=["run", str(recipe), "--out", str(folder)])
+    killed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert len(lines_so_far(folder)) == done
+    assert f"goes on after step {after}" in finish("resume", str(folder))
+    assert outcome(folder) == uninterrupted
+
+
 def lines_so_far(folder: Path) -> list[str]:
     path = folder / "metrics.jsonl"
     return path.read_text().splitlines() if path.exists() else []
