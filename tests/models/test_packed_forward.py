@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,9 +12,11 @@ from torch import Tensor
 from tests.tiny import FAMILIES, VOCAB, tiny_model, tiny_tokenizer
 from tutelage.config import Sampling
 from tutelage.data.packing import Row, pack
-from tutelage.errors import DataError, ModelError
+from tutelage.engines import Request, TransformersEngine
+from tutelage.errors import ConfigError, DataError, ModelError
 from tutelage.models import PACKED, Policy
 from tutelage.models.attention import packed_attention
+from tutelage.stages.context import StageRun
 
 # Windows shorter than the sequences, so that a layer that ignored its window would be found out.
 CHANGES = {"mistral": {"sliding_window": 6}, "gemma2": {"sliding_window": 6}, "gemma3": {"sliding_window": 6}}
@@ -135,6 +140,64 @@ def test_bf16_holds_fp32_masters_and_publishes_them() -> None:
     policy.publish()
     torch.testing.assert_close(weight.float(), policy.masters[name], atol=4e-3, rtol=8e-3)
     assert policy.version == 1
+
+
+def scores_and_gradients(policy: Policy) -> list[Tensor]:
+    (batch,) = pack(random_rows(), 1000)
+    logprobs_A, _ = policy.score(batch)
+    weights = torch.linspace(-1, 1, len(logprobs_A))
+    return [logprobs_A.detach(), *gradients(policy, logprobs_A @ weights)]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_recomputed_layers_have_the_same_gradients_and_keep_less(family: str) -> None:
+    policy = policy_of(family)
+    kept: list[int] = []
+
+    def results() -> list[Tensor]:
+        kept.append(0)
+
+        def keep(x: Tensor) -> Tensor:
+            kept[-1] += x.numel()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            return scores_and_gradients(policy)
+
+    expected = results()
+    policy.checkpoint_activations()
+    found = results()
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
+    assert kept[1] < 0.5 * kept[0]
+    assert not any(module.training for module in policy.module.modules())
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
+def test_compiled_layers_score_and_learn_the_same() -> None:
+    policy = policy_of("llama")
+    expected, reference = scores_and_gradients(policy), policy.frozen_copy()
+    policy.compile_layers()
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for found, one in zip(scores_and_gradients(policy), expected, strict=True):
+        assert (found - one).abs().max() <= 1e-5 * max(1.0, one.abs().max().item())
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > compiled
+    with torch.no_grad():
+        policy.masters["model.layers.0.mlp.up_proj.weight"].mul_(1.1)
+        (batch,) = pack(random_rows(), 1000)
+        twin = policy.frozen_copy()
+        torch.testing.assert_close(twin.score(batch)[0], policy.score(batch)[0], atol=1e-5, rtol=1e-5)
+        assert (twin.score(batch)[0] - reference.score(batch)[0]).abs().max() > 1e-4
+    assert twin.compiled
+    engine = TransformersEngine(policy)
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    engine.generate([Request((5, 6, 7), 2, 0)], Sampling(max_new_tokens=3))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before  # sampling compiles nothing
+
+
+def test_without_a_compiler_compiling_is_refused_before_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="compile_layers = false"):
+        StageRun.load_policy(SimpleNamespace(recipe=SimpleNamespace(compile_layers=True)))
 
 
 def test_a_reference_stays_where_it_was() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
@@ -37,7 +37,7 @@ class TransformersEngine:
         stopper = Stopper(self.policy.tokenizer, self.end_tokens, sampling.stop)
         rows, groups = begin(requests, sampling, self.policy.version)
         progress = Progress(requests, groups, watch, finished)
-        with _own_attention(self.policy.module):
+        with _own_attention(self.policy.module), _eager(self.policy.compiled):
             for first in range(0, len(rows), _ROWS):
                 batch = rows[first : first + _ROWS]
                 self._write([requests[row.request].tokens for row in batch], batch, sampling, stopper)
@@ -84,6 +84,11 @@ class TransformersEngine:
                 open_rows = [open_rows[i] for i in going]
             tokens_BT = tokens_B[keep_B, None]
             mask_BT = torch.cat((mask_BT[keep_B], mask_BT.new_ones(len(going), 1)), 1)
+
+
+def _eager(compiled: bool) -> AbstractContextManager[None]:
+    """Layers that were compiled to learn are not compiled again for every shape of sampling."""
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 @contextmanager

@@ -37,17 +37,18 @@ class Block:
     real_R: Tensor
     distance_SQK: Tensor  # from a query back to a key
     visible_SQK: Tensor
-    biases: dict[tuple[int | None, int, torch.dtype], Tensor] = field(default_factory=dict[Any, Tensor])
+    biases: dict[tuple[int | None, torch.dtype, int, int], Tensor] = field(default_factory=dict[Any, Tensor])
 
-    def bias(self, window: int | None, heads: int, dtype: torch.dtype) -> Tensor:
-        """What is added to scores, 0 or -inf: [S, 1, R, K], R the queries once for each of the heads that share a key
-        head. Made once for all layers with this sliding window.
+    def bias(self, window: int | None, dtype: torch.dtype, key_heads: int = 1, shared: int = 1) -> Tensor:
+        """What is added to scores, 0 or -inf: [S * J, R, K], J key heads, R the queries of the heads that share one.
+
+        Made once for all layers with this sliding window.
         """
-        made = window, heads, dtype
+        made = window, dtype, key_heads, shared
         if made not in self.biases:
             visible_SQK = self.visible_SQK if window is None else self.visible_SQK & (self.distance_SQK < window)
             bias_SQK = torch.zeros_like(visible_SQK, dtype=dtype).masked_fill_(~visible_SQK, -torch.inf)
-            self.biases[made] = bias_SQK.repeat(1, heads, 1)[:, None]
+            self.biases[made] = bias_SQK.repeat(1, shared, 1).repeat_interleave(key_heads, 0)
         return self.biases[made]
 
 
@@ -151,14 +152,15 @@ def packed_attention(
         q_SQHD = query_PHD.unflatten(0, block.query_SQ.shape)
         k_SKJD, v_SKJD = (x.unflatten(0, block.key_SK.shape) for x in (key_PJD, value_PJD))
         if softcap is not None or (q_SQHD.device.type == "cpu" and k_SKJD.shape[1] <= _SHORT):
-            bias_S1RK = block.bias(sliding_window, q_SQHD.shape[2] // k_SKJD.shape[2], q_SQHD.dtype)
-            out_SQHD = _matmul_attention(q_SQHD, k_SKJD, v_SKJD, bias_S1RK, scale, softcap)
+            key_heads = k_SKJD.shape[2]
+            bias_BRK = block.bias(sliding_window, q_SQHD.dtype, key_heads, q_SQHD.shape[2] // key_heads)
+            out_SQHD = _matmul_attention(q_SQHD, k_SKJD, v_SKJD, bias_BRK, scale, softcap)
         else:
             out_SQHD = F.scaled_dot_product_attention(
                 q_SQHD.transpose(1, 2),
                 k_SKJD.transpose(1, 2),
                 v_SKJD.transpose(1, 2),
-                attn_mask=block.bias(sliding_window, 1, q_SQHD.dtype),
+                attn_mask=block.bias(sliding_window, q_SQHD.dtype)[:, None],
                 scale=scale,
                 enable_gqa=True,
             ).transpose(1, 2)
@@ -172,22 +174,35 @@ def _gather(values_1HND: Tensor, index_P: Tensor) -> Tensor:
 
 
 def _matmul_attention(
-    q_SQHD: Tensor, k_SKJD: Tensor, v_SKJD: Tensor, bias_S1RK: Tensor, scale: float, softcap: float | None
+    q_SQHD: Tensor, k_SKJD: Tensor, v_SKJD: Tensor, bias_BRK: Tensor, scale: float, softcap: float | None
 ) -> Tensor:
-    """Plain products, with the query heads that share a key head folded into rows so that keys are not repeated."""
+    """Plain products, B = S * J of them: the query heads that share a key head are rows, so that keys are not repeated.
+
+    Every pass over scores is dear. So bias and scale are part of the product, and the softmax stays in the compute
+    type; inside it sums in fp32.
+    """
     spans, queries, heads, width = q_SQHD.shape
     key_heads = k_SKJD.shape[2]
     shared = heads // key_heads
-    q_SJRD = q_SQHD.view(spans, queries, key_heads, shared, width).permute(0, 2, 3, 1, 4)
-    q_SJRD = q_SJRD.reshape(spans, key_heads, shared * queries, width)
-    scores_SJRK = (q_SJRD * scale) @ k_SKJD.permute(0, 2, 3, 1)
-    if softcap is not None:
-        scores_SJRK = torch.tanh(scores_SJRK / softcap) * softcap
-    # In place, and the softmax in the compute type, which sums in fp32 inside: every pass over scores is dear.
-    weights_SJRK = scores_SJRK.add_(bias_S1RK).softmax(-1)
-    out_SJRD = weights_SJRK @ v_SKJD.transpose(1, 2)
-    out_SQHD = out_SJRD.view(spans, key_heads, shared, queries, width).permute(0, 3, 1, 2, 4)
+    q_SJHQD = q_SQHD.view(spans, queries, key_heads, shared, width).permute(0, 2, 3, 1, 4)
+    q_BRD = q_SJHQD.reshape(spans * key_heads, shared * queries, width)
+    k_BDK = k_SKJD.permute(0, 2, 3, 1).flatten(0, 1)
+    v_BKD = v_SKJD.transpose(1, 2).flatten(0, 1)
+    if softcap is None:
+        scores_BRK = torch.baddbmm(bias_BRK, q_BRD, k_BDK, alpha=scale)
+    else:
+        scores_BRK = torch.tanh(q_BRD @ k_BDK * (scale / softcap)) * softcap + bias_BRK
+    out_BRD = scores_BRK.softmax(-1) @ v_BKD
+    out_SQHD = out_BRD.view(spans, key_heads, shared, queries, width).permute(0, 3, 1, 2, 4)
     return out_SQHD.reshape(spans, queries, heads, width)
+
+
+def compile_around_attention() -> None:
+    """Keeps torch's compiler out of it: its shapes differ in every batch and block, and it is products already.
+
+    Only when asked for, because the compiler takes a second to import.
+    """
+    AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))
 
 
 AttentionInterface.register(PACKED, packed_attention)

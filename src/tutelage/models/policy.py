@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tutelage.config import Sampling
 from tutelage.errors import ModelError
 from tutelage.functional.logprobs import Head, chunked_logprobs
-from tutelage.models.attention import PACKED, layout_of
+from tutelage.models.attention import PACKED, compile_around_attention, layout_of
 from tutelage.models.loading import load_module, load_tokenizer, save
 from tutelage.types import Batch, Span
 
@@ -32,6 +33,7 @@ class Policy:
         self.tokenizer = tokenizer
         self.compute = compute
         self.version = 0
+        self.compiled = self.checkpointed = False
         module.set_attn_implementation(PACKED)
         self.masters: dict[str, Tensor] = dict(module.named_parameters())
         if compute != torch.float32:
@@ -61,14 +63,36 @@ class Policy:
             entropy_grad=entropy_grad,
         )
 
+    def compile_layers(self) -> None:
+        """Has torch compile the decoder layers around their attention: fewer passes over activations, less memory.
+
+        Compiles at the first forward, and once more for one without gradient; kept in torch's own cache on disk.
+        """
+        self.compiled = True
+        compile_around_attention()
+        for layer in self._layers():
+            layer.compile(dynamic=True)
+
+    def checkpoint_activations(self) -> None:
+        """Keeps only the layers' inputs for the backward pass, which then computes each layer again (1604.06174)."""
+        self.checkpointed = True
+        self.module.activation_checkpointing_enable({"use_reentrant": False})
+
+    def _layers(self) -> nn.ModuleList:
+        layers = getattr(self.module.base_model, "layers", None)
+        if not isinstance(layers, nn.ModuleList):
+            raise ModelError(f"{type(self.module).__name__} has no list of layers to compile or to compute again")
+        return layers
+
     def _hidden(self, batch: Batch) -> Tensor:
         """The last hidden states, [N, D], each span seeing only its context and itself."""
-        return self.module.base_model(
-            input_ids=batch.tokens_N.to(self.device)[None],
-            position_ids=batch.positions_N.to(self.device)[None],
-            use_cache=False,
-            layout=layout_of(batch, self.device),
-        ).last_hidden_state[0]
+        with _recomputed(self._layers() if self.checkpointed and torch.is_grad_enabled() else ()):
+            return self.module.base_model(
+                input_ids=batch.tokens_N.to(self.device)[None],
+                position_ids=batch.positions_N.to(self.device)[None],
+                use_cache=False,
+                layout=layout_of(batch, self.device),
+            ).last_hidden_state[0]
 
     def _head(self) -> Head:
         linear = self.module.lm_head
@@ -100,6 +124,8 @@ class Policy:
         twin = copy.copy(self)
         twin.module = copy.deepcopy(self.module).requires_grad_(False)
         twin.masters = {}
+        if self.compiled:  # what torch compiled is not copied
+            twin.compile_layers()
         return twin
 
     def save(self, folder: Path) -> None:
@@ -123,6 +149,18 @@ def pick_compute(wish: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+@contextmanager
+def _recomputed(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """transformers checkpoints a layer in training mode only. Its parts stay in evaluation mode, without dropout."""
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from tutelage.config import Optimizer, Recipe, Stage
 from tutelage.data.journal import Journal
 from tutelage.environments import Environment
-from tutelage.errors import RunFolderError, UnreachableError
+from tutelage.errors import ConfigError, RunFolderError, UnreachableError
 from tutelage.models import Policy, load_policy, pick_compute
 from tutelage.seeds import derive_seed
 from tutelage.training import Metrics, Progress, State, load_checkpoint
@@ -49,7 +49,17 @@ class StageRun:
 
     def load_policy(self) -> Policy:
         """The policy as the stage finds it."""
-        return load_policy(self.model, pick_compute(self.recipe.compute, self.device), self.device)
+        if self.recipe.compile_layers and shutil.which(os.environ.get("CXX", "g++")) is None:
+            raise ConfigError(
+                "compile_layers: torch compiles with a C++ compiler, and neither g++ nor one that CXX names was found; "
+                "install one, or set compile_layers = false"
+            )
+        policy = load_policy(self.model, pick_compute(self.recipe.compute, self.device), self.device)
+        if self.recipe.compile_layers:
+            policy.compile_layers()
+        if self.recipe.activation_checkpointing:
+            policy.checkpoint_activations()
+        return policy
 
     def begin(self, policy: Policy, settings: Optimizer) -> State:
         """The state to train from: the newest intact checkpoint's, or the beginning. Cuts the logs back to it."""
