@@ -44,6 +44,7 @@ class EagerDecoder:
     """
 
     def __init__(self, module: PreTrainedModel, pool: PagePool) -> None:
+        assert not pool.keys_across, "the eager step reads keys [PAGE, D]"
         self.model, self.pool = LeanModel(module), pool
 
     def refresh(self) -> None:
@@ -122,6 +123,8 @@ class _Prefill:
     ) -> Tensor:
         for which, new_BTJD in enumerate((key_BTJD, value_BTJD)):
             chunks_CJPD = new_BTJD.unflatten(1, (-1, PAGE)).flatten(0, 1).transpose(1, 2)
+            if which == 0 and self.pool.keys_across:
+                chunks_CJPD = chunks_CJPD.transpose(2, 3).reshape(chunks_CJPD.shape)
             self.pool.cache[layer, which, self.page_F] = chunks_CJPD[self.chunk_F]
             self.tails.append(chunks_CJPD[self.tail_B])
         mask_TT = None

@@ -61,10 +61,11 @@ class LeanModel:
             query_BTHD = _norm(attention.q_norm, query_BTHD)
             key_BTJD = _norm(attention.k_norm, key_BTJD)
         query_BTHD, key_BTJD = _rotate(query_BTHD, *rotation), _rotate(key_BTJD, *rotation)
-        output_BTD = attend(number, query_BTHD, key_BTJD, value_BTJD, self._window(attention))
+        output_BTD = attend(number, query_BTHD, key_BTJD, value_BTJD, self.window(attention))
         return _linear(attention.o_proj, output_BTD)
 
-    def _window(self, attention: nn.Module) -> int | None:
+    def window(self, attention: nn.Module) -> int | None:
+        """How far back a layer sees; None: to the beginning."""
         # Mistral slides in every layer by its config; Qwen says it layer by layer.
         if self.config.model_type == "mistral":
             return self.config.sliding_window

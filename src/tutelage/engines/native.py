@@ -15,6 +15,7 @@ from torch import Tensor
 from tutelage.config import Sampling
 from tutelage.engines.admission import Arrival, Queue
 from tutelage.engines.base import Completion, Finished, Request, Watch
+from tutelage.engines.compiled import CompiledDecoder, compiles
 from tutelage.engines.decoder import Decoder, EagerDecoder
 from tutelage.engines.graphs import GraphedDecoder, cuda_capture
 from tutelage.engines.lean import LeanModel
@@ -39,6 +40,8 @@ _CACHE_SHARE = 0.5  # on a GPU: no more than this share of what is free
 
 def decoder_for(policy: Policy, pool: PagePool) -> Decoder:
     """The fastest decoder there is for a policy on this machine."""
+    if pool.keys_across:
+        return CompiledDecoder(policy.module, pool)
     eager = EagerDecoder(policy.module, pool)
     # These two kinds of rotary positions look at the positions on the host, which no recording can.
     recordable = policy.module.base_model.rotary_emb.rope_type not in ("dynamic", "longrope")
@@ -53,17 +56,24 @@ class NativeEngine:
     Args:
         slots: how many sequences are decoded side by side.
         cache_bytes: the most memory for keys and values; None: 2 GB, and on a GPU half of what is free.
+        compiled: take the compiled step where it serves.
         ahead: the host looks at the tokens of so many steps at once; None: 8 on a GPU, where looking means waiting.
     """
 
     name = "native"
 
     def __init__(
-        self, policy: Policy, slots: int = 128, cache_bytes: int | None = None, ahead: int | None = None
+        self,
+        policy: Policy,
+        slots: int = 128,
+        cache_bytes: int | None = None,
+        ahead: int | None = None,
+        compiled: bool = True,
     ) -> None:
         self.policy = policy
         self.model = LeanModel(policy.module)
         self.slots = slots
+        self.compiled = compiled
         self.cache_bytes = _cache_bytes(policy.device) if cache_bytes is None else cache_bytes
         self.ahead = (8 if policy.device.type == "cuda" else 1) if ahead is None else ahead
         self.end_tokens = end_tokens(policy.module, policy.tokenizer)
@@ -92,6 +102,7 @@ class NativeEngine:
         while queue or decoding.active:
             while arrivals := queue.admit(self.slots - len(decoding.active)):
                 progress.tell(decoding.admit(arrivals, sampling, stopper))
+            assert decoding.active or not queue, "a sequence waits for pages that nobody holds"
             progress.tell(decoding.advance(self.ahead, sampling, stopper))
         return groups
 
@@ -111,7 +122,8 @@ class NativeEngine:
         pages = min(affordable, _most_pages(requests, room, self.slots)) + 1
         if self.pool is None or self.decoder is None or self.pool.cache.shape[2] < pages:
             self.pool = self.decoder = None  # before the larger one is made: both need not fit
-            self.pool = PagePool(layers, model.key_heads, model.width, pages, dtype, self.policy.device)
+            across = self.compiled and compiles(self.policy.module)
+            self.pool = PagePool(layers, model.key_heads, model.width, pages, dtype, self.policy.device, across)
             self.decoder = decoder_for(self.policy, self.pool)
         elif self.version != self.policy.version:
             self.decoder.refresh()

@@ -19,11 +19,12 @@ from huggingface_hub import snapshot_download
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from tutelage.cache import cache_folder
 from tutelage.errors import ModelError
 from tutelage.hub import hub_reachable
 from tutelage.models.convert import convert_gguf, require_gguf
 from tutelage.models.loading import has_weights
-from tutelage.models.registry import Package, cache_folder, converted_folder, known_models, resolve
+from tutelage.models.registry import Package, converted_folder, known_models, resolve
 
 Note = Callable[[str], None]
 ORIGIN = "origin.json"  # written last: which bytes the model was made of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Annotated
 from huggingface_hub import try_to_load_from_cache
 from pydantic import Field, PositiveInt
 
+from tutelage.cache import cache_folder
 from tutelage.config import Part, nearest, validate
 from tutelage.errors import ModelError
 from tutelage.models.loading import has_weights
@@ -53,11 +53,6 @@ def known_models() -> dict[str, KnownModel]:
     """The models known by a short name."""
     text = files("tutelage.models").joinpath("registry.toml").read_text(encoding="utf-8")
     return {name: validate(KnownModel, table, name) for name, table in tomllib.loads(text).items()}
-
-
-def cache_folder() -> Path:
-    """Where fetched models are kept: TUTELAGE_CACHE, or ~/.cache/tutelage."""
-    return Path(os.environ.get("TUTELAGE_CACHE") or "~/.cache/tutelage").expanduser()
 
 
 def converted_folder(name: str) -> Path:

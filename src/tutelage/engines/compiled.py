@@ -1,0 +1,133 @@
+"""The decode step in C++: all layers in one call (kernels/decode.cpp), on weights packed once per update."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from tutelage.engines.lean import LeanModel
+from tutelage.engines.pages import PAGE, PagePool
+from tutelage.kernels import kernels_ready
+
+# As in kernels/decode.cpp.
+_BLOCK = 32  # outputs of one packed block of a weight
+_ROWS = 8  # products see multiples of so many rows
+_LANES = 16
+
+_ROTATIONS = frozenset({"default", "linear", "llama3", "yarn"})  # whose angles depend on the position alone
+
+
+def compiles(module: PreTrainedModel) -> bool:
+    """Whether the compiled step serves this module on this machine. Builds the kernels at the first call."""
+    config = module.config
+    layer = module.base_model.layers[0]
+    fits = (
+        module.device.type == "cpu"
+        and layer.self_attn.head_dim % (2 * _LANES) == 0
+        and config.hidden_size % _LANES == 0
+        and config.intermediate_size % 2 == 0
+        and config.hidden_act == "silu"
+        and layer.mlp.down_proj.bias is None
+        and module.lm_head.bias is None
+        and module.base_model.rotary_emb.rope_type in _ROTATIONS
+    )
+    return fits and kernels_ready()
+
+
+class CompiledDecoder:
+    """A `Decoder` for models that `compiles` accepts. Keeps a packed copy of the weights beside the module's own."""
+
+    def __init__(self, module: PreTrainedModel, pool: PagePool) -> None:
+        assert pool.keys_across, "the compiled step reads keys [D, PAGE]"
+        self.model, self.pool = LeanModel(module), pool
+        self.logits_BV = torch.empty(0, 0)
+        self.cos_TD, self.sin_TD = self._angles(1024)
+        self.packed: dict[str, Tensor] = {}
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        self.layers: list[Tensor] = []
+        body, module = self.model.body, self.model.module
+        for number, layer in enumerate(body.layers):
+            attention, mlp, name = layer.self_attn, layer.mlp, f"{number}."
+            projections = attention.q_proj, attention.k_proj, attention.v_proj
+            gate = self._pack(name + "gate", mlp.gate_proj)
+            up = self._pack(name + "up", mlp.up_proj)
+            # The order of the slots in kernels/decode.cpp.
+            self.layers += [
+                layer.input_layernorm.weight,
+                self._pack(name + "qkv", *projections),
+                _bias(*projections),
+                attention.q_norm.weight if hasattr(attention, "q_norm") else torch.empty(0),
+                attention.k_norm.weight if hasattr(attention, "k_norm") else torch.empty(0),
+                self._pack(name + "out", attention.o_proj),
+                _bias(attention.o_proj),
+                layer.post_attention_layernorm.weight,
+                gate,
+                up,
+                self._pack(name + "down", mlp.down_proj),
+            ]
+        self.head = self._pack("head", module.lm_head)
+
+    def step(self, tokens_B: Tensor, positions_B: Tensor, pages_BW: Tensor) -> Tensor:
+        body, config = self.model.body, self.model.config
+        rows = -(-len(tokens_B) // _ROWS) * _ROWS
+        if len(self.logits_BV) < rows:
+            self.logits_BV = torch.empty(rows, self.head.shape[0] * _BLOCK)
+        if pages_BW.shape[1] * PAGE > len(self.cos_TD):
+            self.cos_TD, self.sin_TD = self._angles(2 * pages_BW.shape[1] * PAGE)
+        return torch.ops.tutelage.step(
+            self.layers,
+            [self.model.window(layer.self_attn) or 0 for layer in body.layers],
+            body.embed_tokens.weight,
+            body.norm.weight,
+            self.head,
+            self.cos_TD,
+            self.sin_TD,
+            self.model.heads,
+            self.model.key_heads,
+            config.intermediate_size,
+            config.rms_norm_eps,
+            body.layers[0].self_attn.scaling,
+            tokens_B,
+            positions_B,
+            pages_BW.contiguous(),
+            self.pool.cache,
+            self.logits_BV,
+        )
+
+    def _angles(self, positions: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of every position, rounded as the learner's own forward rounds them."""
+        like = torch.empty(0, dtype=self.pool.cache.dtype)
+        cos_1TD, sin_1TD = self.model.body.rotary_emb(like, torch.arange(positions)[None])
+        return cos_1TD[0].float().contiguous(), sin_1TD[0].float().contiguous()
+
+    def _pack(self, name: str, *layers: nn.Module) -> Tensor:
+        """[blocks, K, _BLOCK] of the layers' outputs one after the other; in bf16 pairs of inputs lie side by side."""
+        weight_OK = torch.cat([layer.weight for layer in layers]) if len(layers) > 1 else layers[0].weight.detach()
+        missing = -weight_OK.shape[0] % _BLOCK
+        if missing:
+            weight_OK = F.pad(weight_OK, (0, 0, 0, missing))
+        shape = weight_OK.shape[0] // _BLOCK, weight_OK.shape[1], _BLOCK
+        if name not in self.packed:
+            self.packed[name] = torch.empty(shape, dtype=weight_OK.dtype)
+        packed = self.packed[name]
+        if weight_OK.dtype == torch.bfloat16:  # a pair is moved as one 32-bit number
+            weight_OK = weight_OK.view(torch.int32)
+            packed.view(shape[0], -1).view(torch.int32).view(shape[0], -1, _BLOCK).copy_(
+                weight_OK.view(shape[0], _BLOCK, -1).transpose(1, 2)
+            )
+        else:
+            packed.copy_(weight_OK.view(shape[0], _BLOCK, -1).transpose(1, 2))
+        return packed
+
+
+def _bias(*layers: nn.Module) -> Tensor:
+    """The layers' biases in fp32, padded like their outputs; empty where there are none."""
+    if layers[0].bias is None:
+        return torch.empty(0)
+    bias_O = torch.cat([layer.bias for layer in layers]).float()
+    return F.pad(bias_O, (0, -len(bias_O) % _BLOCK))
