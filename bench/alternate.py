@@ -58,6 +58,7 @@ class Running:
         self.seconds: list[float] = []
         self.steps: list[dict[str, float]] = []
         self.facts: dict[str, Any] = {}
+        self.first: dict[str, float] = {}  # what the very first step told, counted or not
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         self._log = Path(self._folder.name) / "log.txt"
         spec = Path(self._folder.name) / "spec.json"
@@ -95,6 +96,7 @@ class Running:
         began = time.perf_counter()
         self._tell("step")
         phases = self._answer("step")
+        self.first = self.first or phases
         if counts:
             self.seconds.append(time.perf_counter() - began)
             self.steps.append(phases)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.alternate import Program, ProgramFailed, alternate
+from bench.alternate import Program, ProgramFailed, Running, alternate
 from bench.settings import Settings
 
 Row = dict[str, Any]
 _SAME = ("prompt_tokens", "learned_tokens")  # facts that both sides must agree on
+_LOSS_TOLERANCE = 0.01  # two forwards in bf16
 
 
-def compare(case: Mapping[str, Any], ours: Program, peers: Sequence[Program], settings: Settings) -> Iterator[Row]:
+def compare(
+    case: Mapping[str, Any], ours: Program, peers: Sequence[Program], settings: Settings, same_loss: bool = False
+) -> Iterator[Row]:
     """One row for each peer, or one of ours alone where there is none. A peer that fails is a row too.
+
+    Args:
+        same_loss: both learn the same tokens, so the loss of the first step must be the same but for rounding.
 
     Raises:
         ProgramFailed: ours failed, or the two did not do the same work.
@@ -32,13 +39,19 @@ def compare(case: Mapping[str, Any], ours: Program, peers: Sequence[Program], se
                 raise
             yield {**case, "failed": str(error).splitlines()[-1], "peer": {"name": peer.name}}
             continue
-        for name in _SAME:
-            if mine.facts.get(name) != theirs.facts.get(name):
-                raise ProgramFailed(
-                    f"{case['case']}: {name} is {mine.facts.get(name)} in ours and {theirs.facts.get(name)} in the "
-                    "peer's program: they do not do the same work"
-                )
+        _refuse_other_work(case["case"], mine, theirs, same_loss)
         yield {**case, "ours": mine.result(), "peer": theirs.result()}
+
+
+def _refuse_other_work(case: str, ours: Running, peer: Running, same_loss: bool) -> None:
+    pairs = {name: (ours.facts.get(name), peer.facts.get(name)) for name in _SAME}
+    different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if same_loss:
+        losses = ours.first["loss"], peer.first["loss"]
+        if not math.isclose(*losses, rel_tol=_LOSS_TOLERANCE):
+            different["the first step's loss"] = losses
+    for name, (mine, theirs) in different.items():
+        raise ProgramFailed(f"{case}: {name} is {mine} in ours and {theirs} in {peer.program.name}: not the same work")
 
 
 def ratio(row: Row) -> float:
@@ -47,11 +60,12 @@ def ratio(row: Row) -> float:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; numbers with three digits."""
+    """A table. Numbers have three digits, and whole ones are not cut."""
 
     def shown(value: object) -> str:
-        return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:.0f}" if isinstance(
-            value, float) else str(value)  # fmt: skip
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
     lines = [list(header), ["---"] * len(header), *[[shown(cell) for cell in row] for row in rows]]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -9,7 +9,7 @@ from typing import Any
 from bench.alternate import Program
 from bench.compare import Row, compare, markdown, ratio, table
 from bench.inputs import model_folder, prompts
-from bench.settings import EVERY, MODEL, SHIPPED, TUNED_BF16, Settings, Variant
+from bench.settings import BF16, EVERY, MODEL, Settings, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Case:
     completions: int
     new_tokens: int
     model: str = MODEL
-    variants: tuple[Variant, ...] = (SHIPPED, TUNED_BF16)
+    variants: tuple[Variant, ...] = BF16
 
     def spec(self, settings: Settings, tokens_per_microbatch: int = 4096) -> dict[str, Any]:
         """What both programs read."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from bench.alternate import Program
 from bench.compare import Row, compare, table
 from bench.inputs import Writer, model_folder
-from bench.settings import SHIPPED, TUNED_BF16, Settings
+from bench.settings import BF16, Settings
 
 
 def run(settings: Settings) -> Iterator[Row]:
@@ -28,9 +28,9 @@ def run(settings: Settings) -> Iterator[Row]:
     }
     case = {"case": f"{len(spec['pairs'])} pairs of {tokens} + {tokens} tokens", "model": settings.model()}
     ours = Program("ours", "bench.ours.dpo", spec)
-    variants = (SHIPPED, TUNED_BF16) if settings.peer else ()
+    variants = BF16 if settings.peer else ()
     peers = [variant.program("bench.peer.dpo", spec, settings.peer) for variant in variants]
-    yield from compare(case, ours, peers, settings)
+    yield from compare(case, ours, peers, settings, same_loss=True)
 
 
 def show(rows: list[Row]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bench.alternate import Program
 from bench.compare import Row, compare, table
 from bench.inputs import Writer, model_folder
-from bench.settings import SHIPPED, TUNED_BF16, Settings
+from bench.settings import BF16, Settings
 
 
 def run(settings: Settings) -> Iterator[Row]:
@@ -29,11 +29,11 @@ def run(settings: Settings) -> Iterator[Row]:
         case = {"case": f"{len(lengths)} texts of {mean + 1} tokens, {words}", "model": settings.model()}
         peers = [
             variant.program("bench.peer.sft", {**spec, "packing": packing}, settings.peer)
-            for variant in (SHIPPED, TUNED_BF16)
+            for variant in BF16
             if settings.peer
         ]
         if peers or not packing:
-            yield from compare(case, ours, peers, settings)
+            yield from compare(case, ours, peers, settings, same_loss=True)
 
 
 def show(rows: list[Row]) -> str:

@@ -1,0 +1,104 @@
+"""Our measured programs run a step on a tiny model, say what they did, and are built of the library's own pieces."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.__main__ import measure, tables
+from bench.alternate import ROOT
+from bench.inputs import Writer, model_folder
+from bench.ours.dpo import pair_loss, rows_of
+from bench.settings import Settings
+from tests.tiny import tiny_model, tiny_tokenizer
+from tutelage.data.packing import pack
+from tutelage.functional.preference_losses import dpo
+from tutelage.models import Policy
+
+
+def test_a_grpo_step_of_ours(tmp_path: Path) -> None:
+    measure("grpo", Settings(peer=None, steps=1, warmup=0, quick=True), tmp_path)
+    text = (tmp_path / "grpo.json").read_text()
+    (row,) = json.loads(text)["rows"]
+    ours = row["ours"]
+    assert ours["phases"]["tokens"] == 2 * 4 * 6  # nothing ends early
+    assert ours["prompt_tokens"] == 2 * 5
+    assert 0.0 < ours["phases"]["reward"] < 1.0
+    assert ours["parameters"] == {"body": 18592, "head": 256 * 32}
+    timed = ours["phases"]["generate_seconds"] + ours["phases"]["learn_seconds"]
+    assert 0 < timed <= ours["phases"]["step_seconds"] <= ours["median_seconds"]
+    assert 0.1 < ours["peak_gb"] < 4
+    assert "2 x 4 x 6, prompts of 5" in next(tables(tmp_path))
+    for secret in (str(ROOT), str(Path.home()), platform.node()):  # results are published
+        assert secret not in text
+
+
+@pytest.mark.parametrize("name", ["sft", "dpo"])
+def test_a_learning_step_of_ours(tmp_path: Path, name: str) -> None:
+    measure(name, Settings(peer=None, steps=1, warmup=0, quick=True), tmp_path)
+    (row,) = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
+    # sft: 4 texts of 11 words and their end on average, less the first of each; dpo: 6 answers of 6 words and an end.
+    assert row["ours"]["learned_tokens"] == {"sft": 4 * 11, "dpo": 6 * 7}[name]
+    expected = {"sft": math.log(256), "dpo": math.log(2)}[name]
+    assert row["ours"]["phases"]["loss"] == pytest.approx(expected, abs=0.1)
+
+
+def test_texts_have_exactly_so_many_tokens() -> None:
+    model = model_folder("tiny")
+    writer = Writer(model)
+    texts = [writer.text(9) for _ in range(20)]
+    assert len(set(texts)) == 20
+    assert all(len(text.split()) == 9 for text in texts)  # a made-up word is a token
+    assert [Writer(model, 1).text(9) for _ in range(2)] == [Writer(model, 1).text(9) for _ in range(2)]
+    lengths = writer.lengths(17, mean=50, spread=20)
+    assert sum(lengths) == 17 * 50
+    assert 30 <= min(lengths) < 50 < max(lengths) <= 70
+
+
+def test_dpo_of_packed_pairs_is_dpo_of_sequences() -> None:
+    """Against plain forwards of one sequence at a time, with a reference that has moved away: values and gradients."""
+    policy = Policy(tiny_model(), tiny_tokenizer(), torch.float32)
+    reference = Policy(tiny_model(seed=1), tiny_tokenizer(), torch.float32).frozen_copy()
+    rows = rows_of(policy, [["What is", " the answer", " 42"], ["Answer", " with", " just the number"]])
+    (batch,) = pack(rows, 1000)
+    loss = pair_loss(policy, reference, batch)
+    loss.total.backward()
+    packed = {name: weight.grad.clone() for name, weight in policy.module.named_parameters()}
+    policy.module.zero_grad()
+
+    def alone(model: Policy, index: int) -> torch.Tensor:
+        row = rows[index]
+        tokens = torch.tensor([row.context + row.tokens])
+        logprobs_TV = model.module(input_ids=tokens).logits[0, :-1].log_softmax(-1)
+        return logprobs_TV.gather(1, tokens[0, 1:, None])[len(row.context) - 1 :].sum()
+
+    for model in (policy, reference):
+        model.module.set_attn_implementation("eager")
+    of = [torch.stack([alone(model, i) for i in which]) for model in (policy, reference) for which in ((0, 2), (1, 3))]
+    expected = 2 * dpo(*of).sum()
+    assert (of[0] - of[2]).abs().min() > 0.1  # else the reference could be forgotten
+    torch.testing.assert_close(loss.total, expected)
+    assert loss.unit == "sequences"
+    expected.backward()
+    for name, weight in policy.module.named_parameters():
+        torch.testing.assert_close(packed[name], weight.grad, rtol=1e-4, atol=1e-5)
+
+
+def imported(path: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+@pytest.mark.parametrize(("folder", "never"), [("peer", ("tutelage", "bench.ours")), ("ours", ("trl", "bench.peer"))])
+def test_neither_side_imports_the_other(folder: str, never: tuple[str, ...]) -> None:
+    files = sorted((ROOT / "bench" / folder).glob("*.py"))
+    assert len(files) >= 5
+    found = {name for path in [*files, ROOT / "bench/pace.py", ROOT / "bench/worth.py"] for name in imported(path)}
+    assert not [name for name in found if name.startswith(never)]
