@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tutelage.config import Sampling
 from tutelage.data.packing import Row, pack
 from tutelage.engines import Request, TransformersEngine
 from tutelage.errors import ConfigError, DataError, ModelError
-from tutelage.models import PACKED, Policy
+from tutelage.models import PACKED, Policy, attention
 from tutelage.models.attention import packed_attention
 from tutelage.stages.context import StageRun
 
@@ -64,6 +65,37 @@ def test_packed_rows_score_and_learn_as_if_each_stood_alone(family: str, budget:
     ours, theirs = gradients(policy, packed_A @ weights), gradients(policy, alone_A @ weights)
     for mine, reference in zip(ours, theirs, strict=True):
         assert (mine - reference).abs().max() <= 1e-5 * max(1.0, reference.abs().max().item())
+
+
+def reference_varlen(
+    query: Tensor, key: Tensor, value: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, **options: Any
+) -> Tensor:
+    """FlashAttention's semantics, one sequence after the other: causal, aligned bottom right, `left` keys back."""
+    left, right = options["window_size"]
+    assert (right, options["enable_gqa"], cu_q.dtype, cu_k.dtype) == (0, True, torch.int32, torch.int32)
+    assert (max_q, max_k) == (cu_q.diff().max(), cu_k.diff().max())
+    outputs = []
+    queries, keys = cu_q.diff().tolist(), cu_k.diff().tolist()
+    for q, k, v in zip(query.split(queries), key.split(keys), value.split(keys), strict=True):
+        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+        behind = torch.arange(len(q))[:, None] + len(k) - len(q) - torch.arange(len(k))[None]
+        hidden = (behind < 0) | (behind > left if left >= 0 else torch.zeros_like(behind, dtype=torch.bool))
+        scores = (torch.einsum("qhd,khd->hqk", q, k) * options["scale"]).masked_fill(hidden, -torch.inf)
+        outputs.append(torch.einsum("hqk,khd->qhd", scores.softmax(-1), v))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma3"])
+def test_a_varlen_kernel_is_asked_for_the_same(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = policy_of(family)
+    expected = scores_and_gradients(policy)
+    calls: list[int] = []
+    monkeypatch.setattr(attention, "_has_varlen", lambda query: True)
+    monkeypatch.setattr(attention, "varlen_attn", lambda *a, **k: calls.append(1) or reference_varlen(*a, **k))
+    found = scores_and_gradients(policy)
+    assert len(calls) == 2  # layers
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-5 * max(1.0, theirs.abs().max().item())
 
 
 def test_conversations_without_context_learn_from_their_acted_tokens_only() -> None:

@@ -7,9 +7,6 @@ every architecture that dispatches its attention.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -18,105 +15,17 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from tutelage.errors import ModelError
-from tutelage.types import Batch, Span
+from tutelage.models.layout import Layout, Varlen
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before torch 2.10
+    varlen_attn = None
 
 PACKED = "tutelage_packed"
 
 # Below this many keys, products of small matrices beat the fused kernels on a CPU (2 to 8 times in bf16).
 _SHORT = 512
-# Blocks may be padded up to this multiple of the work that their spans need.
-_PADDING = 1.3
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """S spans side by side, Q queries and K keys each, padded at the end; `real_R` are the queries that exist."""
-
-    query_SQ: Tensor
-    key_SK: Tensor
-    real_R: Tensor
-    distance_SQK: Tensor  # from a query back to a key
-    visible_SQK: Tensor
-    biases: dict[tuple[int | None, torch.dtype, int, int], Tensor] = field(default_factory=dict[Any, Tensor])
-
-    def bias(self, window: int | None, dtype: torch.dtype, key_heads: int = 1, shared: int = 1) -> Tensor:
-        """What is added to scores, 0 or -inf: [S * J, R, K], J key heads, R the queries of the heads that share one.
-
-        Made once for all layers with this sliding window.
-        """
-        made = window, dtype, key_heads, shared
-        if made not in self.biases:
-            visible_SQK = self.visible_SQK if window is None else self.visible_SQK & (self.distance_SQK < window)
-            bias_SQK = torch.zeros_like(visible_SQK, dtype=dtype).masked_fill_(~visible_SQK, -torch.inf)
-            self.biases[made] = bias_SQK.repeat(1, shared, 1).repeat_interleave(key_heads, 0)
-        return self.biases[made]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The blocks of a packed batch. All are gathered at once: P are the padded queries or keys, block after block."""
-
-    blocks: tuple[Block, ...]
-    query_P: Tensor
-    key_P: Tensor
-    place_N: Tensor  # where each of the packed positions lies among the padded queries
-
-    @property
-    def sizes(self) -> tuple[list[int], list[int]]:
-        """Padded queries of each block, and keys."""
-        return [block.query_SQ.numel() for block in self.blocks], [block.key_SK.numel() for block in self.blocks]
-
-
-def layout_of(batch: Batch, device: torch.device) -> Layout:
-    """Computed once a batch, used by every layer."""
-    blocks = tuple(_block(spans, device) for spans in _similar(batch.spans))
-    query_P = torch.cat([block.query_SQ.flatten() for block in blocks])
-    starts = accumulate((block.query_SQ.numel() for block in blocks), initial=0)
-    real_N = torch.cat([start + block.real_R for start, block in zip(starts, blocks, strict=False)])
-    place_N = torch.empty_like(real_N)
-    place_N[query_P[real_N]] = real_N
-    return Layout(blocks, query_P, torch.cat([block.key_SK.flatten() for block in blocks]), place_N)
-
-
-def _similar(spans: Sequence[Span]) -> list[list[Span]]:
-    """Groups spans, longest first, so that no block does much more work than its spans need."""
-    groups: list[list[Span]] = []
-    work = queries = keys = 0
-    for span in sorted(spans, key=lambda s: (s.length, s.context_length), reverse=True):
-        need = span.length * (span.length + span.context_length)
-        wider = max(keys, span.length + span.context_length)
-        padded = queries * wider * (len(groups[-1]) + 1) if groups else 0
-        if not groups or padded > _PADDING * (work + need):
-            groups.append([])
-            work, queries, wider = 0, span.length, span.length + span.context_length
-        groups[-1].append(span)
-        work, keys = work + need, wider
-    return groups
-
-
-def _block(spans: Sequence[Span], device: torch.device) -> Block:
-    queries = max(span.length for span in spans)
-    keys = max(span.length + span.context_length for span in spans)
-    start, length, context_start, context = (
-        torch.tensor([getattr(span, name) for span in spans], device=device)[:, None]
-        for name in ("start", "length", "context_start", "context_length")
-    )
-    q_Q = torch.arange(queries, device=device)[None]
-    k_K = torch.arange(keys, device=device)[None]
-    inside_SQ = q_Q < length
-    # A padded query repeats its span's last one: it sees something, so that its softmax and gradient stay finite.
-    query_position_SQ = context + torch.minimum(q_Q, length - 1)
-    # Keys: the context first, then the span itself; their place among the keys is their position in the sequence.
-    key_SK = torch.where(k_K < context, context_start + k_K, start + k_K - context)
-    exists_SK = k_K < context + length
-    visible_SQK = exists_SK[:, None, :] & (k_K[:, None, :] <= query_position_SQ[:, :, None])
-    return Block(
-        query_SQ=torch.where(inside_SQ, start + q_Q, start),
-        key_SK=torch.where(exists_SK, key_SK, start),
-        real_R=inside_SQ.flatten().nonzero()[:, 0],
-        distance_SQK=query_position_SQ[:, :, None] - k_K[:, None, :],
-        visible_SQK=visible_SQK,
-    )
 
 
 def packed_attention(
@@ -139,6 +48,8 @@ def packed_attention(
         raise ModelError("attention sinks are not supported by the packed forward")
     assert dropout == 0.0, "the packed forward has no attention dropout"
     scale = query_1HND.shape[-1] ** -0.5 if scaling is None else scaling
+    if softcap is None and _has_varlen(query_1HND):
+        return _varlen_attention(query_1HND, key_1JND, value_1JND, layout.varlen, scale, sliding_window)[None], None
     queries, keys = layout.sizes
     gathered = zip(
         layout.blocks,
@@ -166,6 +77,31 @@ def packed_attention(
             ).transpose(1, 2)
         outputs.append(out_SQHD.flatten(0, 1))
     return torch.cat(outputs).index_select(0, layout.place_N)[None], None
+
+
+def _has_varlen(query_1HND: Tensor) -> bool:
+    """Is there a kernel for these queries? It is FlashAttention's: half precision, heads of up to 256 numbers."""
+    half = query_1HND.dtype in (torch.bfloat16, torch.float16)
+    return varlen_attn is not None and query_1HND.is_cuda and half and query_1HND.shape[-1] <= 256
+
+
+def _varlen_attention(
+    query_1HND: Tensor, key_1JND: Tensor, value_1JND: Tensor, spans: Varlen, scale: float, window: int | None
+) -> Tensor:
+    """[N, H, D]. A span's last query sees the last key, the query before it one key less: aligned bottom right."""
+    assert varlen_attn is not None
+    return varlen_attn(
+        query_1HND[0].transpose(0, 1),
+        _gather(key_1JND, spans.key_K),
+        _gather(value_1JND, spans.key_K),
+        spans.query_starts,
+        spans.key_starts,
+        spans.queries,
+        spans.keys,
+        scale=scale,
+        window_size=(-1 if window is None else window - 1, 0),
+        enable_gqa=True,
+    )
 
 
 def _gather(values_1HND: Tensor, index_P: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tutelage.config import Sampling
 from tutelage.errors import ModelError
 from tutelage.functional.logprobs import Head, chunked_logprobs
-from tutelage.models.attention import PACKED, compile_around_attention, layout_of
+from tutelage.models.attention import PACKED, compile_around_attention
+from tutelage.models.layout import layout_of
 from tutelage.models.loading import load_module, load_tokenizer, save
 from tutelage.types import Batch, Span
 
