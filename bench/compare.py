@@ -16,18 +16,25 @@ _LOSS_TOLERANCE = 0.01  # two forwards in bf16
 
 
 def compare(
-    case: Mapping[str, Any], ours: Program, peers: Sequence[Program], settings: Settings, same_loss: bool = False
+    case: Mapping[str, Any],
+    ours: Program,
+    peers: Sequence[Program],
+    settings: Settings,
+    same_loss: bool = False,
+    tokens: int | None = None,
 ) -> Iterator[Row]:
     """One row for each peer, or one of ours alone where there is none. A peer that fails is a row too.
 
     Args:
         same_loss: both learn the same tokens, so the loss of the first step must be the same but for rounding.
+        tokens: how many each step of either side must write; None: not checked.
 
     Raises:
         ProgramFailed: ours failed, or the two did not do the same work.
     """
     if settings.peer is None:
         (alone,) = alternate([ours], settings.steps, settings.warmup)
+        _refuse_other_length(case["case"], alone, tokens)
         yield {**case, "ours": alone.result()}
         return
     for peer in peers:
@@ -40,6 +47,8 @@ def compare(
             yield {**case, "failed": str(error).splitlines()[-1], "peer": {"name": peer.name}}
             continue
         _refuse_other_work(case["case"], mine, theirs, same_loss)
+        for one in (mine, theirs):
+            _refuse_other_length(case["case"], one, tokens)
         yield {**case, "ours": mine.result(), "peer": theirs.result()}
 
 
@@ -52,6 +61,12 @@ def _refuse_other_work(case: str, ours: Running, peer: Running, same_loss: bool)
             different["the first step's loss"] = losses
     for name, (mine, theirs) in different.items():
         raise ProgramFailed(f"{case}: {name} is {mine} in ours and {theirs} in {peer.program.name}: not the same work")
+
+
+def _refuse_other_length(case: str, one: Running, tokens: int | None) -> None:
+    for step in one.steps:
+        if tokens is not None and step["tokens"] != tokens:
+            raise ProgramFailed(f"{case}: {one.program.name} wrote {step['tokens']:.0f} tokens in a step, not {tokens}")
 
 
 def ratio(row: Row) -> float:

@@ -41,7 +41,7 @@ def run(settings: Settings) -> Iterator[Row]:
                 if settings.peer and (count == 1 or (cache is None and not extra))
             ]
             ours = Program("ours", "bench.ours.generate", spec)
-            yield from compare(case, ours, peers, settings)
+            yield from compare(case, ours, peers, settings, tokens=batch * tokens)
 
 
 def show(rows: list[Row]) -> str:

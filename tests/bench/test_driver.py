@@ -64,3 +64,13 @@ def test_almost_the_same_loss_passes(tmp_path: Path) -> None:
     ours, peer = program("ours", tmp_path), program("peer: x", tmp_path, loss=1.005)
     (row,) = compare({"case": "c"}, ours, [peer], settings, same_loss=True)
     assert row["ours"]["phases"]["loss"] == 0.5
+
+
+def test_a_step_that_ended_early_is_refused(tmp_path: Path) -> None:
+    ours, peer = program("ours", tmp_path), program("peer: x", tmp_path)
+    for interpreter in (None, "python"):
+        settings = Settings(peer=interpreter, steps=1, warmup=0)
+        (row,) = compare({"case": "c"}, ours, [peer], settings, tokens=10)
+        assert row["ours"]["phases"]["tokens"] == 10
+        with pytest.raises(ProgramFailed, match="c: ours wrote 10 tokens in a step, not 11"):
+            list(compare({"case": "c"}, ours, [peer], settings, tokens=11))
