@@ -76,7 +76,7 @@ def test_each_size_is_recorded_once_and_padded_with_nobody() -> None:
 def test_a_graphed_engine_writes_what_the_eager_one_writes(monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
     capture = FakeCapture()
 
-    def graphed(policy: Policy, pool: PagePool) -> Decoder:
+    def graphed(policy: Policy, pool: PagePool, compiled: bool) -> Decoder:
         return GraphedDecoder(EagerDecoder(policy.module, pool), capture)
 
     policy = policy_of("mistral")

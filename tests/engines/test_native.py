@@ -161,7 +161,7 @@ def test_a_decoder_hears_of_every_new_version_once_before_it_is_used(monkeypatch
             heard.append("step")
             return super().step(tokens_B, positions_B, pages_BW)
 
-    monkeypatch.setattr(native, "decoder_for", lambda policy, pool: Hearing(policy.module, pool))
+    monkeypatch.setattr(native, "decoder_for", lambda policy, pool, compiled: Hearing(policy.module, pool))
     policy, request, sampling = policy_of(), Request((7, 8), 1, 0), Sampling(max_new_tokens=2, temperature=0.0)
     engine = NativeEngine(policy)
     for _ in range(2):

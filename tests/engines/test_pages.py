@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tests.tiny import VOCAB
 from tutelage.config import Sampling
 from tutelage.engines import Completion, NativeEngine, Request, native
 from tutelage.engines.decoder import Decoder, EagerDecoder
+from tutelage.engines.lean import LeanModel
 from tutelage.engines.pages import PAGE, PagePool, pages_for
 from tutelage.errors import ModelError
 from tutelage.models import Policy
@@ -26,15 +28,12 @@ def long_prompts(count: int, seed: int = 3) -> list[tuple[int, ...]]:
     return [tuple(torch.randint(5, VOCAB, (29 + 3 * i,), generator=generator).tolist()) for i in range(count)]
 
 
-class Watched:
+class Watched(EagerDecoder):
     """The eager decoder, looking at who writes where."""
 
     def __init__(self, policy: Policy, pool: PagePool) -> None:
-        self.eager, self.pool = EagerDecoder(policy.module, pool), pool
-        self.steps, self.rows, self.least_free = 0, 0, len(pool.free)
-
-    def refresh(self) -> None:
-        self.eager.refresh()
+        super().__init__(policy.module, pool)
+        self.rows, self.least_free = 0, len(pool.free)
 
     def step(self, tokens_B: Tensor, positions_B: Tensor, pages_BW: Tensor) -> Tensor:
         written_to = pages_BW.gather(1, (positions_B // PAGE)[:, None])[:, 0].tolist()
@@ -42,10 +41,9 @@ class Watched:
         assert len(set(written_to)) == len(written_to)  # no two sequences write to one page
         assert {self.pool.owners[page] for page in written_to} == {1}  # and nobody but the writer owns it
         assert not set(written_to) & set(self.pool.free)
-        self.steps += 1
         self.rows = max(self.rows, len(tokens_B))
         self.least_free = min(self.least_free, len(self.pool.free))
-        return self.eager.step(tokens_B, positions_B, pages_BW)
+        return super().step(tokens_B, positions_B, pages_BW)
 
 
 @pytest.fixture
@@ -53,7 +51,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[Watched]:
     """Every decoder that an engine makes."""
     made: list[Watched] = []
 
-    def decoder_for(policy: Policy, pool: PagePool) -> Decoder:
+    def decoder_for(policy: Policy, pool: PagePool, *_: object) -> Decoder:
         made.append(Watched(policy, pool))
         return made[-1]
 
@@ -108,13 +106,14 @@ def test_a_prompt_is_prefilled_once_and_its_full_pages_are_shared(
 ) -> None:
     engine = NativeEngine(policy_of())
     prefilled: list[int] = []
-    prefill = engine.model.hidden
+    hidden = LeanModel.hidden
 
-    def counting(tokens_BT: Tensor, *rest: object) -> Tensor:
-        prefilled.append(len(tokens_BT))
-        return prefill(tokens_BT, *rest)  # type: ignore[arg-type]
+    def counting(model: LeanModel, tokens_BT: Tensor, *rest: Any) -> Tensor:
+        if tokens_BT.shape[1] > 1:
+            prefilled.append(len(tokens_BT))
+        return hidden(model, tokens_BT, *rest)
 
-    monkeypatch.setattr(engine.model, "hidden", counting)
+    monkeypatch.setattr(LeanModel, "hidden", counting)
     tokens = long_prompts(8)[-1]  # 50 tokens: three pages, and two tokens in a fourth
     requests = [Request(tokens, 6, seed=1), Request(tokens[:40], 6, seed=2)]
     engine.generate(requests, Sampling(max_new_tokens=9, temperature=0.0))

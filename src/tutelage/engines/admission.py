@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from tutelage.engines.base import Request
-from tutelage.engines.decoder import Prefilled, prefill
-from tutelage.engines.lean import LeanModel
+from tutelage.engines.decoder import Decoder, Prefilled
 from tutelage.engines.pages import PAGE, PagePool, pages_for
 from tutelage.engines.sequences import Writing
 
@@ -29,9 +28,9 @@ class Queue:
     """The sequences that have not begun, in order. Prompts are prefilled when their turn comes."""
 
     def __init__(
-        self, model: LeanModel, pool: PagePool, requests: Sequence[Request], rows: Sequence[Writing], room: int
+        self, decoder: Decoder, pool: PagePool, requests: Sequence[Request], rows: Sequence[Writing], room: int
     ) -> None:
-        self.model, self.pool, self.requests, self.room = model, pool, requests, room
+        self.decoder, self.pool, self.requests, self.room = decoder, pool, requests, room
         self.waiting = deque(rows)
         self.ready: deque[tuple[Writing, Prefilled]] = deque()
 
@@ -76,6 +75,6 @@ class Queue:
         if groups:
             prompts = [self.requests[group[0].request].tokens for group in groups]
             pages = [self.pool.take(len(prompt) // PAGE) for prompt in prompts]
-            prefilled = prefill(self.model, self.pool, prompts, pages)
+            prefilled = self.decoder.prefill(prompts, pages)
             self.ready.extend((w, prompt) for group, prompt in zip(groups, prefilled, strict=True) for w in group)
         return bool(groups)

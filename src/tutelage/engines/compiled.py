@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from tutelage.engines.decoder import Prefilled
 from tutelage.engines.lean import LeanModel
 from tutelage.engines.pages import PAGE, PagePool
 from tutelage.kernels import kernels_ready
@@ -15,6 +18,8 @@ from tutelage.kernels import kernels_ready
 _BLOCK = 32  # outputs of one packed block of a weight
 _ROWS = 8  # products see multiples of so many rows
 _LANES = 16
+
+_PORTION = 512  # tokens of prompts that are taken in at once
 
 _ROTATIONS = frozenset({"default", "linear", "llama3", "yarn"})  # whose angles depend on the position alone
 
@@ -37,10 +42,12 @@ def compiles(module: PreTrainedModel) -> bool:
 
 
 class CompiledDecoder:
-    """A `Decoder` for models that `compiles` accepts. Keeps a packed copy of the weights beside the module's own."""
+    """A `Decoder` for models that `compiles` accepts. Keeps a packed copy of the weights beside the module's own.
+
+    A page of keys holds them as [D, PAGE], so that the scores of a page are sums of whole vectors.
+    """
 
     def __init__(self, module: PreTrainedModel, pool: PagePool) -> None:
-        assert pool.keys_across, "the compiled step reads keys [D, PAGE]"
         self.model, self.pool = LeanModel(module), pool
         self.logits_BV = torch.empty(0, 0)
         self.cos_TD, self.sin_TD = self._angles(1024)
@@ -73,12 +80,41 @@ class CompiledDecoder:
         self.head = self._pack("head", module.lm_head)
 
     def step(self, tokens_B: Tensor, positions_B: Tensor, pages_BW: Tensor) -> Tensor:
+        return self._forward(tokens_B, positions_B, pages_BW.contiguous(), torch.arange(len(tokens_B)))
+
+    def prefill(self, prompts: Sequence[tuple[int, ...]], pages: Sequence[list[int]]) -> list[Prefilled]:
+        tails = self.pool.take(len(prompts))
+        table_BW = torch.zeros(len(prompts), max(map(len, pages)) + 1, dtype=torch.int64)
+        for row, (own, tail) in enumerate(zip(pages, tails, strict=True)):
+            table_BW[row, : len(own) + 1] = torch.tensor([*own, tail])
+        lengths_B = torch.tensor([len(prompt) for prompt in prompts])
+        row_N = torch.arange(len(prompts)).repeat_interleave(lengths_B)
+        ends_B = lengths_B.cumsum(0)
+        tokens_N = torch.tensor([token for prompt in prompts for token in prompt])
+        positions_N = torch.arange(len(tokens_N)) - (ends_B - lengths_B)[row_N]
+        logits = []
+        # In portions, each of which finds the keys of those before it in their pages.
+        for start in range(0, len(tokens_N), _PORTION):
+            part = slice(start, start + _PORTION)
+            asked_B = ends_B - 1 - start
+            asked_B = asked_B[(asked_B >= 0) & (asked_B < _PORTION)]
+            table_NW = table_BW[row_N[part]]
+            logits.append(self._forward(tokens_N[part], positions_N[part], table_NW, asked_B).clone())
+        prefilled = [
+            Prefilled(len(prompt), own, self.pool.cache[:, :, tail].clone(), logits_V)
+            for prompt, own, tail, logits_V in zip(prompts, pages, tails, torch.cat(logits), strict=True)
+        ]
+        self.pool.release(tails)
+        return prefilled
+
+    def _forward(self, tokens_N: Tensor, positions_N: Tensor, pages_NW: Tensor, asked_B: Tensor) -> Tensor:
+        """Takes tokens into their pages; returns the logits of those asked for, [B, V]."""
         body, config = self.model.body, self.model.config
-        rows = -(-len(tokens_B) // _ROWS) * _ROWS
+        rows = -(-len(asked_B) // _ROWS) * _ROWS
         if len(self.logits_BV) < rows:
             self.logits_BV = torch.empty(rows, self.head.shape[0] * _BLOCK)
-        if pages_BW.shape[1] * PAGE > len(self.cos_TD):
-            self.cos_TD, self.sin_TD = self._angles(2 * pages_BW.shape[1] * PAGE)
+        if pages_NW.shape[1] * PAGE > len(self.cos_TD):
+            self.cos_TD, self.sin_TD = self._angles(2 * pages_NW.shape[1] * PAGE)
         return torch.ops.tutelage.step(
             self.layers,
             [self.model.window(layer.self_attn) or 0 for layer in body.layers],
@@ -92,9 +128,10 @@ class CompiledDecoder:
             config.intermediate_size,
             config.rms_norm_eps,
             body.layers[0].self_attn.scaling,
-            tokens_B,
-            positions_B,
-            pages_BW.contiguous(),
+            tokens_N,
+            positions_N,
+            pages_NW,
+            asked_B,
             self.pool.cache,
             self.logits_BV,
         )

@@ -15,8 +15,25 @@ from tutelage.engines.lean import LeanModel
 from tutelage.engines.pages import PAGE, PagePool, pages_for
 
 
+@dataclass(slots=True)
+class Prefilled:
+    """A prompt whose keys are in the pool, but for those that do not fill a page."""
+
+    length: int
+    pages: list[int]  # full, shared by all of the prompt's completions
+    tail: Tensor  # [layers, 2, key heads, PAGE, D]: what is left, for the first page of each completion's own
+    logits_V: Tensor  # of the token after the prompt
+
+
 class Decoder(Protocol):
-    """One more token for every sequence. Eager, compiled and graphed ones are interchangeable."""
+    """Prompts into pages, and one more token for every sequence. All decoders are interchangeable."""
+
+    def prefill(self, prompts: Sequence[tuple[int, ...]], pages: Sequence[list[int]]) -> list[Prefilled]:
+        """All prompts' keys, and the logits of what comes next. `pages[i]`: as many as prompt i fills, in order.
+
+        One more page a prompt is free in the pool.
+        """
+        ...
 
     def step(self, tokens_B: Tensor, positions_B: Tensor, pages_BW: Tensor) -> Tensor:
         """Takes each sequence's last token into its pages and predicts the next.
@@ -44,11 +61,22 @@ class EagerDecoder:
     """
 
     def __init__(self, module: PreTrainedModel, pool: PagePool) -> None:
-        assert not pool.keys_across, "the eager step reads keys [PAGE, D]"
         self.model, self.pool = LeanModel(module), pool
 
     def refresh(self) -> None:
         """Nothing is derived from the weights."""
+
+    def prefill(self, prompts: Sequence[tuple[int, ...]], pages: Sequence[list[int]]) -> list[Prefilled]:
+        batch = _Prefill(self.model, self.pool, prompts, pages)
+        positions_BT = batch.places_T.expand_as(batch.tokens_BT)
+        hidden_BTD = self.model.hidden(batch.tokens_BT, positions_BT, batch.attend)
+        last_B = torch.tensor([len(prompt) - 1 for prompt in prompts], device=hidden_BTD.device)
+        logits_BV = self.model.logits(hidden_BTD[torch.arange(len(prompts), device=hidden_BTD.device), last_B])
+        tails = torch.stack(batch.tails).unflatten(0, (-1, 2))  # [layers, 2, B, J, PAGE, D]
+        return [
+            Prefilled(len(prompt), own, tails[:, :, row], logits_BV[row])
+            for row, (prompt, own) in enumerate(zip(prompts, pages, strict=True))
+        ]
 
     def step(self, tokens_B: Tensor, positions_B: Tensor, pages_BW: Tensor) -> Tensor:
         view = _View(self.model, self.pool, positions_B, pages_BW)
@@ -90,16 +118,6 @@ class _View:
         return gathered.view(len(new_BJD), self.model.key_heads, -1, self.model.width)
 
 
-@dataclass(slots=True)
-class Prefilled:
-    """A prompt whose keys are in the pool, but for those that do not fill a page."""
-
-    length: int
-    pages: list[int]  # full, shared by all of the prompt's completions
-    tail: Tensor  # [layers, 2, key heads, PAGE, D]: what is left, for the first page of each completion's own
-    logits_V: Tensor  # of the token after the prompt
-
-
 class _Prefill:
     """Causal attention over padded prompts, whose keys go to the pool page by page."""
 
@@ -123,8 +141,6 @@ class _Prefill:
     ) -> Tensor:
         for which, new_BTJD in enumerate((key_BTJD, value_BTJD)):
             chunks_CJPD = new_BTJD.unflatten(1, (-1, PAGE)).flatten(0, 1).transpose(1, 2)
-            if which == 0 and self.pool.keys_across:
-                chunks_CJPD = chunks_CJPD.transpose(2, 3).reshape(chunks_CJPD.shape)
             self.pool.cache[layer, which, self.page_F] = chunks_CJPD[self.chunk_F]
             self.tails.append(chunks_CJPD[self.tail_B])
         mask_TT = None
@@ -140,18 +156,3 @@ class _Prefill:
             enable_gqa=True,
         )
         return output_BHTD.transpose(1, 2).flatten(2)
-
-
-def prefill(
-    model: LeanModel, pool: PagePool, prompts: Sequence[tuple[int, ...]], pages: Sequence[list[int]]
-) -> list[Prefilled]:
-    """One forward over all prompts. `pages[i]`: as many as prompt i fills; what is left over is its tail."""
-    batch = _Prefill(model, pool, prompts, pages)
-    hidden_BTD = model.hidden(batch.tokens_BT, batch.places_T.expand_as(batch.tokens_BT), batch.attend)
-    last_B = torch.tensor([len(prompt) - 1 for prompt in prompts], device=hidden_BTD.device)
-    logits_BV = model.logits(hidden_BTD[torch.arange(len(prompts), device=hidden_BTD.device), last_B])
-    tails = torch.stack(batch.tails).unflatten(0, (-1, 2))  # [layers, 2, B, J, PAGE, D]
-    return [
-        Prefilled(len(prompt), own, tails[:, :, row], logits_BV[row])
-        for row, (prompt, own) in enumerate(zip(prompts, pages, strict=True))
-    ]

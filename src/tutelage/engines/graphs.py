@@ -6,13 +6,13 @@ addresses, not values: weights are updated in place and the pool stays where it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tutelage.engines.decoder import Decoder
+from tutelage.engines.decoder import Decoder, Prefilled
 
 # Runs the work, and returns what runs it again and the tensor that every run leaves its result in.
 Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
@@ -43,6 +43,9 @@ class GraphedDecoder:
 
     def refresh(self) -> None:
         self.decoder.refresh()
+
+    def prefill(self, prompts: Sequence[tuple[int, ...]], pages: Sequence[list[int]]) -> list[Prefilled]:
+        return self.decoder.prefill(prompts, pages)
 
     def step(self, tokens_B: Tensor, positions_B: Tensor, pages_BW: Tensor) -> Tensor:
         rows, width = pages_BW.shape

@@ -38,9 +38,9 @@ _CACHE_BYTES = 2 << 30  # the pool takes no more memory than this
 _CACHE_SHARE = 0.5  # on a GPU: no more than this share of what is free
 
 
-def decoder_for(policy: Policy, pool: PagePool) -> Decoder:
+def decoder_for(policy: Policy, pool: PagePool, compiled: bool = True) -> Decoder:
     """The fastest decoder there is for a policy on this machine."""
-    if pool.keys_across:
+    if compiled and compiles(policy.module):
         return CompiledDecoder(policy.module, pool)
     eager = EagerDecoder(policy.module, pool)
     # These two kinds of rotary positions look at the positions on the host, which no recording can.
@@ -96,7 +96,7 @@ class NativeEngine:
             return groups
         progress = Progress(requests, groups, watch, finished)
         pool, decoder = self._ready(requests, sampling.max_new_tokens)
-        queue = Queue(self.model, pool, requests, rows, sampling.max_new_tokens)
+        queue = Queue(decoder, pool, requests, rows, sampling.max_new_tokens)
         longest = max(len(request.tokens) for request in requests) + sampling.max_new_tokens
         decoding = Decoding(pool, decoder, self.slots, pages_for(longest + self.ahead))
         while queue or decoding.active:
@@ -122,9 +122,8 @@ class NativeEngine:
         pages = min(affordable, _most_pages(requests, room, self.slots)) + 1
         if self.pool is None or self.decoder is None or self.pool.cache.shape[2] < pages:
             self.pool = self.decoder = None  # before the larger one is made: both need not fit
-            across = self.compiled and compiles(self.policy.module)
-            self.pool = PagePool(layers, model.key_heads, model.width, pages, dtype, self.policy.device, across)
-            self.decoder = decoder_for(self.policy, self.pool)
+            self.pool = PagePool(layers, model.key_heads, model.width, pages, dtype, self.policy.device)
+            self.decoder = decoder_for(self.policy, self.pool, self.compiled)
         elif self.version != self.policy.version:
             self.decoder.refresh()
         self.version = self.policy.version

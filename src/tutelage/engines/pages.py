@@ -20,7 +20,7 @@ def pages_for(keys: int) -> int:
 class PagePool:
     """`cache`: [layers, 2 (keys, values), pages, key heads, PAGE, D].
 
-    With `keys_across` a page of keys holds them as [D, PAGE], in the same memory: so the compiled step reads them.
+    How a page of keys lies within its [PAGE, D] is its decoder's affair.
 
     Page 0 is never handed out: tables are padded with it, and rows that stand for no sequence write to it.
     """
@@ -33,9 +33,7 @@ class PagePool:
         pages: int,
         dtype: torch.dtype,
         device: torch.device,
-        keys_across: bool = False,
     ) -> None:
-        self.keys_across = keys_across
         # Zeros: an unseen key weighs 0, and 0 times what lay in that memory before could be NaN.
         self.cache = torch.zeros(layers, 2, pages, key_heads, PAGE, width, dtype=dtype, device=device)
         self.reset()
