@@ -167,6 +167,20 @@ def test_killed_in_the_midst_of_sampling_or_saving(
     assert outcome(folder) == uninterrupted
 
 
+def test_a_run_that_is_asked_to_end_completes_its_checkpoint(
+    recipe: Path, uninterrupted: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    asked = "os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(0.5)"
+    where = SAVING.format(function="_remove", done=9 + 5).replace("die()", asked)
+    program = DYING.format(where=where, arguments=["run", str(recipe), "--out", str(folder)])
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert ended.returncode == 130, ended.stderr.decode()
+    assert (folder / "stages/02-reinforce/checkpoints/step-000004/manifest.json").is_file()
+    assert "goes on after step 4" in finish("resume", str(folder))
+    assert outcome(folder) == uninterrupted
+
+
 def lines_so_far(folder: Path) -> list[str]:
     path = folder / "metrics.jsonl"
     return path.read_text().splitlines() if path.exists() else []

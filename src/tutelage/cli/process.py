@@ -5,8 +5,24 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from contextlib import suppress
 
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+
+
+def restart_with_huge_pages() -> None:
+    """Starts this program again, once, with an allocator that asks for huge pages: a tenth of an update's time.
+
+    glibc reads the setting before the first line of Python, so nothing less will do. The process, its arguments and
+    its files stay the same. Only for programs' entry points: what was computed before it is lost.
+    """
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if sys.platform != "linux" or "glibc.malloc.hugetlb" in tunables:
+        return  # it has been done, or the user wants it otherwise
+    os.environ["GLIBC_TUNABLES"] = f"{tunables}:{_HUGE_PAGES}" if tunables else _HUGE_PAGES
+    with suppress(OSError):  # an interpreter that cannot be started by its path works without
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def prepare_process() -> None:
