@@ -105,14 +105,23 @@ MISTAKES = [
     (
         ["reinforce.sampling.max_new_tokens=250"],
         DataError,
-        r"reinforce: prompt .* runs over the model's context of 256",
+        r"reinforce: prompt .* runs over the model's context of 256; .* or set max_new_tokens to \d+ or less",
+    ),
+    (
+        ["judge.sampling.max_new_tokens=250"],
+        DataError,
+        r"judge: prompt .* runs over the model's context of 256; .* or set max_new_tokens to \d+ or less",
     ),
     (
         ["reinforce.tokens_per_microbatch=50"],
         DataError,
         r"reinforce\.tokens_per_microbatch: 50 .*set it to \d+ or more",
     ),
-    (["imitate.tokens_per_microbatch=20"], DataError, r"imitate\.source: conversation .* has \d+ tokens"),
+    (
+        ["imitate.tokens_per_microbatch=20"],
+        DataError,
+        r"imitate\.source: conversation .* has (\d+) tokens.* set tokens_per_microbatch to \1 or more",
+    ),
     (['imitate.source={type="environment", environment="sum"}'], ConfigError, r"imitate\.source: wanted .*\['sums'\]"),
     (['imitate.source={type="jsonl", path="absent.jsonl"}'], TutelageError, r"absent\.jsonl"),
 ]

@@ -134,3 +134,7 @@ def test_prompts_that_run_over_the_context_are_named() -> None:
     assert check_prompts(tiny_tokenizer(), PROMPTS, Sampling(max_new_tokens=10), longest + 10, "grpo") == longest
     with pytest.raises(DataError, match=rf"grpo: prompt 'p0' has {longest} tokens; with max_new_tokens = 11 it runs"):
         check_prompts(tiny_tokenizer(), PROMPTS, Sampling(max_new_tokens=11), longest + 10, "grpo")
+    with pytest.raises(DataError, match=r"shorten the prompt, or set max_new_tokens to 10 or less$"):
+        check_prompts(tiny_tokenizer(), PROMPTS, Sampling(max_new_tokens=11), longest + 10, "grpo")
+    with pytest.raises(DataError, match=rf"context of {longest}; shorten the prompt$"):  # no setting would fit
+        check_prompts(tiny_tokenizer(), PROMPTS, Sampling(max_new_tokens=1), longest, "grpo")

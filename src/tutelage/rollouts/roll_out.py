@@ -75,9 +75,13 @@ def check_prompts(
     for prompt in prompts:
         tokens = len(render_prompt(tokenizer, prompt))
         if tokens + sampling.max_new_tokens > context:
+            room = context - tokens
+            remedy = (
+                f"shorten the prompt, or set max_new_tokens to {room} or less" if room > 0 else "shorten the prompt"
+            )
             raise DataError(
                 f"{where}: prompt {prompt.id!r} has {tokens} tokens; with max_new_tokens = {sampling.max_new_tokens} "
-                f"it runs over the model's context of {context}; shorten the prompt or lower max_new_tokens"
+                f"it runs over the model's context of {context}; {remedy}"
             )
         longest = max(longest, tokens)
     return longest

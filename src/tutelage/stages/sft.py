@@ -123,10 +123,12 @@ def render_rows(plan: SftPlan, tokenizer: PreTrainedTokenizerBase, context: int)
     rows: list[Row] = []
     for number, conversation in enumerate(plan.conversations):
         rendered = render_conversation(tokenizer, conversation, stage.loss_on)
-        if len(rendered.tokens) > room:
+        length = len(rendered.tokens)
+        if length > room:
+            remedy = f"set tokens_per_microbatch to {length} or more" if length <= context else "shorten it"
             raise DataError(
-                f"{where}: conversation {conversation.id!r} has {len(rendered.tokens)} tokens; the model's context is "
-                f"{context} and tokens_per_microbatch {stage.tokens_per_microbatch}: shorten it, or raise the latter"
+                f"{where}: conversation {conversation.id!r} has {length} tokens; the model's context is {context} and "
+                f"tokens_per_microbatch {stage.tokens_per_microbatch}: {remedy}"
             )
         row = Row((), tuple(rendered.tokens), number, tuple(rendered.mask), {"advantages": 1.0})
         if not row.actions:
