@@ -8,9 +8,8 @@ import sys
 
 def main() -> None:
     """Entry point of `tutelage`. Refusals are printed without a traceback and exit with 2; an interrupt with 130."""
-    from tutelage.cli.process import prepare_process, restart_with_huge_pages
+    from tutelage.cli.process import prepare_process
 
-    restart_with_huge_pages()
     prepare_process()  # before anything loads torch
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: like Ctrl-C, a checkpoint is completed
     sys.path.insert(0, "")  # a recipe's `module:name` may lie in the current folder

@@ -249,7 +249,7 @@ def _gradient(
 def _chunks(hidden_AD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, rows: int) -> Iterator[tuple[slice, Tensor]]:
     """Each chunk of actions and its raw logits, which lie in one buffer for all of them."""
     actions, count = len(hidden_AD), max(1, len(hidden_AD) // rows)
-    cuts = [actions * i // count for i in range(count + 1)]
+    cuts = [*range(0, rows * count, rows), actions]  # all alike but the last: a CPU generates code for every shape
     buffer = hidden_AD.new_empty(max(b - a for a, b in pairwise(cuts)), len(weight_VD))
     for a, b in pairwise(cuts):
         logits_RV = torch.mm(hidden_AD[a:b], weight_VD.T, out=buffer[: b - a])

@@ -14,6 +14,7 @@ from tutelage.types import Batch, Span
 
 # Blocks may be padded up to this multiple of the work that their spans need.
 _PADDING = 1.3
+_GRAIN = 16  # queries and keys of a block are multiples of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +85,25 @@ class Layout:
         return [block.query_SQ.numel() for block in self.blocks], [block.key_SK.numel() for block in self.blocks]
 
 
-def layout_of(batch: Batch, device: torch.device) -> Layout:
-    """Computed once a batch, used by every layer."""
+def layout_of(batch: Batch, device: torch.device, missing: int = 0) -> Layout:
+    """Computed once a batch, used by every layer.
+
+    Args:
+        missing: so many positions follow the batch's own; they see something, and nobody sees them.
+    """
     blocks = tuple(_block(spans, device) for spans in _similar(batch.spans))
     query_P = torch.cat([block.query_SQ.flatten() for block in blocks])
     starts = accumulate((block.query_SQ.numel() for block in blocks), initial=0)
     real_N = torch.cat([start + block.real_R for start, block in zip(starts, blocks, strict=False)])
     place_N = torch.empty_like(real_N)
     place_N[query_P[real_N]] = real_N
+    place_N = torch.cat((place_N, place_N.new_zeros(missing)))
     return Layout(blocks, query_P, torch.cat([block.key_SK.flatten() for block in blocks]), place_N, batch.spans)
+
+
+def rounded_up(count: int, grain: int) -> int:
+    """The next multiple. On a CPU every new shape of a product costs the time to generate its code: so few are made."""
+    return -(-count // grain) * grain
 
 
 def _similar(spans: Sequence[Span]) -> list[list[Span]]:
@@ -112,8 +123,8 @@ def _similar(spans: Sequence[Span]) -> list[list[Span]]:
 
 
 def _block(spans: Sequence[Span], device: torch.device) -> Block:
-    queries = max(span.length for span in spans)
-    keys = max(span.length + span.context_length for span in spans)
+    queries = rounded_up(max(span.length for span in spans), _GRAIN)
+    keys = rounded_up(max(span.length + span.context_length for span in spans), _GRAIN)
     start, length, context_start, context = (
         torch.tensor([getattr(span, name) for span in spans], device=device)[:, None]
         for name in ("start", "length", "context_start", "context_length")

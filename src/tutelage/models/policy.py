@@ -9,15 +9,19 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.config import Sampling
 from tutelage.errors import ModelError
 from tutelage.functional.logprobs import Head, chunked_logprobs
 from tutelage.models.attention import PACKED, compile_around_attention
-from tutelage.models.layout import layout_of
+from tutelage.models.layout import layout_of, rounded_up
 from tutelage.models.loading import load_module, load_tokenizer, save
 from tutelage.types import Batch, Span
+
+
+_GRAIN = 64  # on a CPU, rows of what is multiplied are multiples of it
 
 
 class Policy:
@@ -55,14 +59,17 @@ class Policy:
             logprobs_A, entropy_A: fp32. The [N, V] logits never exist at once.
         """
         hidden_ND = self._hidden(batch)
-        source_A, action_A = batch.source_A.to(self.device), batch.action_A.to(self.device)
-        return chunked_logprobs(
+        actions = len(batch.action_A)
+        missing = self._missing(actions)  # repeats the first action: its scores are dropped, its credit is 0
+        source_A, action_A = (F.pad(x.to(self.device), (0, missing)) for x in (batch.source_A, batch.action_A))
+        logprobs_A, entropy_A = chunked_logprobs(
             hidden_ND.index_select(0, source_A),
             self._head(),
             batch.tokens_N.to(self.device)[action_A],
             sampling,
             entropy_grad=entropy_grad,
         )
+        return logprobs_A[:actions], entropy_A[:actions]
 
     def compile_layers(self) -> None:
         """Has torch compile the decoder layers around their attention: fewer passes over activations, less memory.
@@ -87,13 +94,19 @@ class Policy:
 
     def _hidden(self, batch: Batch) -> Tensor:
         """The last hidden states, [N, D], each span seeing only its context and itself."""
+        positions = len(batch.tokens_N)
+        missing = self._missing(positions)
         with _recomputed(self._layers() if self.checkpointed and torch.is_grad_enabled() else ()):
             return self.module.base_model(
-                input_ids=batch.tokens_N.to(self.device)[None],
-                position_ids=batch.positions_N.to(self.device)[None],
+                input_ids=F.pad(batch.tokens_N.to(self.device), (0, missing))[None],
+                position_ids=F.pad(batch.positions_N.to(self.device), (0, missing))[None],
                 use_cache=False,
-                layout=layout_of(batch, self.device),
-            ).last_hidden_state[0]
+                layout=layout_of(batch, self.device, missing),
+            ).last_hidden_state[0, :positions]
+
+    def _missing(self, rows: int) -> int:
+        """How many rows to add, so that a CPU sees few shapes: it generates code for each one it has not seen."""
+        return rounded_up(rows, _GRAIN) - rows if self.device.type == "cpu" else 0
 
     def _head(self) -> Head:
         linear = self.module.lm_head
