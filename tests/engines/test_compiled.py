@@ -17,11 +17,12 @@ from tests.tiny import VOCAB, tiny_model, tiny_tokenizer
 from tutelage import kernels
 from tutelage.config import Sampling
 from tutelage.engines import FAMILIES, NativeEngine, Request
-from tutelage.engines.compiled import CompiledDecoder, compiles
+from tutelage.engines.compiled import CompiledDecoder
 from tutelage.engines.sequences import draw
 from tutelage.functional import logprobs
 from tutelage.kernels import build
 from tutelage.models import Policy
+from tutelage.models.lean import fits_kernels
 
 SCALED = {"factor": 2.0, "rope_theta": 1e4}
 WIDE = {"head_dim": 32}
@@ -157,8 +158,8 @@ def test_the_number_of_threads_changes_nothing(threads: int) -> None:
      {"rope_parameters": SCALED | {"rope_type": "dynamic"}}],
 )  # fmt: skip
 def test_a_model_it_was_not_written_for_is_left_to_the_eager_step(changes: dict[str, object]) -> None:
-    assert compiles(wide_policy().module)
-    assert not compiles(wide_policy("llama", **changes).module)
+    assert fits_kernels(wide_policy().module)
+    assert not fits_kernels(wide_policy("llama", **changes).module)
 
 
 @pytest.fixture
@@ -176,10 +177,11 @@ def test_without_a_compiler_the_eager_step_serves_and_says_so_once(
     forgotten: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    policy, request, sampling = wide_policy(), Request((7, 8, 9), 2, 0), Sampling(max_new_tokens=3)
-    engine = NativeEngine(policy)
     with pytest.warns(RuntimeWarning, match=r"no compiled kernels.*there is no C\+\+ compiler.*CXX"):
-        engine.generate([request], sampling)
+        policy = wide_policy()
+    engine, request, sampling = NativeEngine(policy), Request((7, 8, 9), 2, 0), Sampling(max_new_tokens=3)
+    engine.generate([request], sampling)
+    assert not policy.fused
     assert not isinstance(engine.decoder, CompiledDecoder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -201,7 +203,7 @@ def test_kernels_can_be_switched_off(forgotten: Path, monkeypatch: pytest.Monkey
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not kernels.kernels_ready()
-    assert not compiles(wide_policy().module)
+    assert not fits_kernels(wide_policy().module)
 
 
 def test_another_torch_compiler_or_processor_has_its_own_library(

@@ -15,10 +15,10 @@ from tests.tiny import VOCAB
 from tutelage.config import Sampling
 from tutelage.engines import Completion, NativeEngine, Request, native
 from tutelage.engines.decoder import Decoder, EagerDecoder
-from tutelage.engines.lean import LeanModel
 from tutelage.engines.pages import PAGE, PagePool, pages_for
 from tutelage.errors import ModelError
 from tutelage.models import Policy
+from tutelage.models.lean import LeanModel
 
 PAGE_BYTES = 2 * 2 * 2 * PAGE * 8 * 4  # of the tiny model: layers, keys and values, key heads, places, width, fp32
 

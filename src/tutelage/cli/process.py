@@ -16,7 +16,7 @@ def prepare_process() -> None:
     settings every large tensor is mapped, zeroed page by page and unmapped again: up to 40 % of a step. Blocks above
     32 MB (chunks of logits) are mapped all the same: kept on the heap, they tear it up and memory grows by 2 GB.
     Packed batches have ever new shapes, and for each oneDNN keeps code and buffers: without a bound on that cache,
-    memory grows with every step. Under a bound below the 60 shapes of one update, each of them is made again every time.
+    memory grows with every step. Under a bound below the 60 shapes of one update, each is made again every time.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tutelage.engines.base import Engine
-from tutelage.engines.lean import FAMILIES
 from tutelage.engines.native import NativeEngine
 from tutelage.engines.transformers import TransformersEngine
 from tutelage.errors import ConfigError
 from tutelage.models import Policy
+from tutelage.models.lean import FAMILIES
 
 
 def engine_for(wish: str, family: str) -> str:

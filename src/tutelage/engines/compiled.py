@@ -10,39 +10,17 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from tutelage.engines.decoder import Prefilled
-from tutelage.engines.lean import LeanModel
 from tutelage.engines.pages import PAGE, PagePool
-from tutelage.kernels import kernels_ready
+from tutelage.models.lean import LeanModel
 
 # As in kernels/decode.cpp.
 _BLOCK = 32  # outputs of one packed block of a weight
 _ROWS = 8  # products see multiples of so many rows
-_LANES = 16
-
 _PORTION = 512  # tokens of prompts that are taken in at once
-
-_ROTATIONS = frozenset({"default", "linear", "llama3", "yarn"})  # whose angles depend on the position alone
-
-
-def compiles(module: PreTrainedModel) -> bool:
-    """Whether the compiled step serves this module on this machine. Builds the kernels at the first call."""
-    config = module.config
-    layer = module.base_model.layers[0]
-    fits = (
-        module.device.type == "cpu"
-        and layer.self_attn.head_dim % (2 * _LANES) == 0
-        and config.hidden_size % _LANES == 0
-        and config.intermediate_size % 2 == 0
-        and config.hidden_act == "silu"
-        and layer.mlp.down_proj.bias is None
-        and module.lm_head.bias is None
-        and module.base_model.rotary_emb.rope_type in _ROTATIONS
-    )
-    return fits and kernels_ready()
 
 
 class CompiledDecoder:
-    """A `Decoder` for models that `compiles` accepts. Keeps a packed copy of the weights beside the module's own.
+    """A `Decoder` for models that `fits_kernels` accepts. Keeps a packed copy of the weights beside the module's own.
 
     A page of keys holds them as [D, PAGE], so that the scores of a page are sums of whole vectors.
     """

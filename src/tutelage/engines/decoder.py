@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from tutelage.engines.lean import LeanModel
 from tutelage.engines.pages import PAGE, PagePool, pages_for
+from tutelage.models.lean import LeanModel
 
 
 @dataclass(slots=True)

@@ -15,10 +15,9 @@ from torch import Tensor
 from tutelage.config import Sampling
 from tutelage.engines.admission import Arrival, Queue
 from tutelage.engines.base import Completion, Finished, Request, Watch
-from tutelage.engines.compiled import CompiledDecoder, compiles
+from tutelage.engines.compiled import CompiledDecoder
 from tutelage.engines.decoder import Decoder, EagerDecoder
 from tutelage.engines.graphs import GraphedDecoder, cuda_capture
-from tutelage.engines.lean import LeanModel
 from tutelage.engines.pages import PAGE, PagePool, pages_for
 from tutelage.engines.sequences import (
     Progress,
@@ -33,6 +32,7 @@ from tutelage.engines.sequences import (
 )
 from tutelage.errors import ModelError
 from tutelage.models import Policy
+from tutelage.models.lean import LeanModel, fits_kernels
 
 _CACHE_BYTES = 2 << 30  # the pool takes no more memory than this
 _CACHE_SHARE = 0.5  # on a GPU: no more than this share of what is free
@@ -40,7 +40,7 @@ _CACHE_SHARE = 0.5  # on a GPU: no more than this share of what is free
 
 def decoder_for(policy: Policy, pool: PagePool, compiled: bool = True) -> Decoder:
     """The fastest decoder there is for a policy on this machine."""
-    if compiled and compiles(policy.module):
+    if compiled and policy.module.device.type == "cpu" and fits_kernels(policy.module):
         return CompiledDecoder(policy.module, pool)
     eager = EagerDecoder(policy.module, pool)
     # These two kinds of rotary positions look at the positions on the host, which no recording can.
@@ -51,7 +51,7 @@ def decoder_for(policy: Policy, pool: PagePool, compiled: bool = True) -> Decode
 
 
 class NativeEngine:
-    """For the families of `engines/lean.py`.
+    """For the families of `models/lean.py`.
 
     Args:
         slots: how many sequences are decoded side by side.

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import warnings
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.utils import cpp_extension
 
 from tutelage.cache import cache_folder
 
-_SOURCES = ("decode.cpp", "sample.cpp")
+_SOURCES = ("decode.cpp", "layers.cpp", "sample.cpp")
 _FLAGS = (
     *("-O3", "-march=native", "-mprefer-vector-width=512", "-std=gnu++20", "-fopenmp", "-fno-math-errno"),
     *("-fno-trapping-math", "-Wno-psabi", "-shared", "-fPIC"),
@@ -35,7 +36,7 @@ def kernels_ready() -> bool:
     try:
         torch.ops.load_library(_built())
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        warnings.warn(f"no compiled kernels, so sampling is slower: {error}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"no compiled kernels, so sampling and learning are slower: {error}", RuntimeWarning, stacklevel=2)
         return False
     return True
 
@@ -65,6 +66,7 @@ def _built() -> Path:
 
 def _compile(compiler: str, here: Path, library: Path) -> None:
     beside = library.with_suffix(".partial")
+    print("compiling kernels for this machine, once (half a minute)", file=sys.stderr, flush=True)
     paths = [f"-I{path}" for path in cpp_extension.include_paths()]
     libraries = [flag for path in cpp_extension.library_paths() for flag in (f"-L{path}", f"-Wl,-rpath,{path}")]
     command = [compiler, *_FLAGS, *paths, *(str(here / name) for name in _SOURCES), "-o", str(beside), *libraries]

@@ -15,11 +15,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tutelage.config import Sampling
 from tutelage.errors import ModelError
 from tutelage.functional.logprobs import Head, chunked_logprobs
+from tutelage.models import fused
 from tutelage.models.attention import PACKED, compile_around_attention
 from tutelage.models.layout import layout_of, rounded_up
+from tutelage.models.lean import fits_kernels
 from tutelage.models.loading import load_module, load_tokenizer, save
 from tutelage.types import Batch, Span
-
 
 _GRAIN = 64  # on a CPU, rows of what is multiplied are multiples of it
 
@@ -39,6 +40,7 @@ class Policy:
         self.compute = compute
         self.version = 0
         self.compiled = self.checkpointed = False
+        self.fused = module.device.type == "cpu" and fits_kernels(module)
         module.set_attn_implementation(PACKED)
         self.masters: dict[str, Tensor] = dict(module.named_parameters())
         if compute != torch.float32:
@@ -76,7 +78,7 @@ class Policy:
 
         Compiles at the first forward, and once more for one without gradient; kept in torch's own cache on disk.
         """
-        self.compiled = True
+        self.compiled, self.fused = True, False
         compile_around_attention()
         for layer in self._layers():
             layer.compile(dynamic=True)
@@ -96,6 +98,11 @@ class Policy:
         """The last hidden states, [N, D], each span seeing only its context and itself."""
         positions = len(batch.tokens_N)
         missing = self._missing(positions)
+        if self.fused:
+            tokens_N, positions_N = (F.pad(x, (0, missing)) for x in (batch.tokens_N, batch.positions_N))
+            checkpointed = self.checkpointed and torch.is_grad_enabled()
+            layout = layout_of(batch, self.device, missing)
+            return fused.hidden_states(self.module, tokens_N, positions_N, layout, checkpointed)[:positions]
         with _recomputed(self._layers() if self.checkpointed and torch.is_grad_enabled() else ()):
             return self.module.base_model(
                 input_ids=F.pad(batch.tokens_N.to(self.device), (0, missing))[None],

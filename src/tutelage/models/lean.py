@@ -1,4 +1,4 @@
-"""A lean forward of the Llama family for decoding, straight on the policy's own tensors.
+"""The Llama family, lean: which models it is, and a forward for sampling straight on the policy's own tensors.
 
 Llama, SmolLM, Mistral, Qwen2 and Qwen3: rotary positions, grouped key heads, a gated MLP; with or without biases on
 query, key and value, query and key norms, sliding windows. Everything that is not these is left out: no gradient, no
@@ -14,10 +14,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from tutelage.kernels import kernels_ready
+
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+
+_LANES = 16  # numbers of a vector in kernels/
+_ROTATIONS = frozenset({"default", "linear", "llama3", "yarn"})  # whose angles depend on the position alone
 
 # attend(layer, query_BTHD, key_BTJD, value_BTJD, window) -> [B, T, H * D]
 Attend = Callable[[int, Tensor, Tensor, Tensor, int | None], Tensor]
+
+
+def fits_kernels(module: PreTrainedModel) -> bool:
+    """Whether the compiled kernels serve this module on this machine. Builds them at the first call."""
+    config = module.config
+    if config.model_type not in FAMILIES:
+        return False
+    layer = module.base_model.layers[0]
+    fits = (
+        layer.self_attn.head_dim % (2 * _LANES) == 0
+        and config.hidden_size % _LANES == 0
+        and config.intermediate_size % _LANES == 0
+        and config.hidden_act == "silu"
+        and layer.mlp.down_proj.bias is None
+        and module.lm_head.bias is None
+        and module.base_model.rotary_emb.rope_type in _ROTATIONS
+    )
+    return fits and kernels_ready()
 
 
 class LeanModel:
