@@ -87,6 +87,7 @@ def reference_varlen(
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma3"])
 def test_a_varlen_kernel_is_asked_for_the_same(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Policy, "_missing", lambda policy, rows: 0)  # as on a GPU
     policy = policy_of(family)
     expected = scores_and_gradients(policy)
     calls: list[int] = []
