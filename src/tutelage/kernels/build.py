@@ -36,7 +36,9 @@ def kernels_ready() -> bool:
     try:
         torch.ops.load_library(_built())
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        warnings.warn(f"no compiled kernels, so sampling and learning are slower: {error}", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"no compiled kernels, so sampling and learning are slower: {error}", RuntimeWarning, stacklevel=2
+        )
         return False
     return True
 
