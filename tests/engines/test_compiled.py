@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 from tests.engines.test_conformance import WINDOWS, written
-from tests.engines.test_native import SAMPLINGS, gaps, mixed_prompts
+from tests.engines.test_native import SAMPLINGS, gaps, greedy_text_is_generates_own, mixed_prompts
 from tests.tiny import VOCAB, tiny_model, tiny_tokenizer
 from tutelage import kernels
 from tutelage.config import Sampling
@@ -44,15 +44,7 @@ def test_it_is_the_compiled_step_that_serves() -> None:
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_greedy_text_of_64_prompts_is_generates_own(family: str) -> None:
-    policy = wide_policy(family)
-    sampling = Sampling(temperature=0.0, max_new_tokens=24)
-    ours = NativeEngine(policy, slots=24).generate([Request(tokens, 1, 0) for tokens in mixed_prompts(64)], sampling)
-    policy.module.set_attn_implementation("eager")
-    for tokens, (mine,) in zip(mixed_prompts(64), ours, strict=True):
-        whole = policy.module.generate(
-            torch.tensor([tokens]), attention_mask=torch.ones(1, len(tokens)), do_sample=False, max_new_tokens=24
-        )
-        assert mine.tokens == whole[0, len(tokens) :].tolist()
+    greedy_text_is_generates_own(wide_policy(family))
 
 
 @pytest.mark.parametrize(

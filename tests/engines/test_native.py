@@ -39,7 +39,10 @@ def mixed_prompts(count: int) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_greedy_text_of_64_prompts_is_generates_own(family: str) -> None:
-    policy = policy_of(family)
+    greedy_text_is_generates_own(policy_of(family))
+
+
+def greedy_text_is_generates_own(policy: Policy) -> None:
     ours = NativeEngine(policy, slots=24).generate([Request(tokens, 1, 0) for tokens in mixed_prompts(64)], GREEDY)
     policy.module.set_attn_implementation("eager")
     for tokens, (mine,) in zip(mixed_prompts(64), ours, strict=True):

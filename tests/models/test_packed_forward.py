@@ -234,7 +234,10 @@ def test_without_a_compiler_compiling_is_refused_before_the_model_is_loaded(monk
 
 
 def test_a_reference_stays_where_it_was() -> None:
-    policy = policy_of("llama")
+    reference_stays(policy_of("llama"))
+
+
+def reference_stays(policy: Policy) -> None:
     (batch,) = pack(random_rows(), 1000)
     reference = policy.frozen_copy()
     before = reference.score(batch)[0]

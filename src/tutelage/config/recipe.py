@@ -83,7 +83,7 @@ class Recipe(Part):
     model: str
     seed: int = 0
     compute: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the machine has it in hardware
-    compile_layers: bool = False  # half a minute at first, seconds in a later run; worth it from some dozen steps
+    compile_layers: bool = False  # half a minute at first; for models and machines that our own kernels do not serve
     activation_checkpointing: bool = False  # True: less memory, a third more time to learn
     engine: Literal["auto", "native", "transformers"] = "auto"  # auto: native for the families it knows
     environments: dict[str, Table] = Field(default_factory=dict[str, Table])

@@ -25,6 +25,11 @@ class Sampling(Part):
     def greedy(self) -> bool:
         return self.temperature == 0.0
 
+    @property
+    def filtered(self) -> bool:
+        """Are some tokens never drawn?"""
+        return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
+
 
 class Optimizer(Part):
     """AdamW on fp32 master weights (Loshchilov and Hutter, 2019), with a schedule over the stage's steps."""

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from tutelage.engines.decoder import Prefilled
 from tutelage.engines.pages import PAGE, PagePool
+from tutelage.models.layout import rounded_up
 from tutelage.models.lean import LeanModel
 
 # As in kernels/decode.cpp.
@@ -29,6 +30,7 @@ class CompiledDecoder:
         self.model, self.pool = LeanModel(module), pool
         self.logits_BV = torch.empty(0, 0)
         self.cos_TD, self.sin_TD = self._angles(1024)
+        self.windows = [self.model.window(layer.self_attn) or 0 for layer in self.model.body.layers]
         self.packed: dict[str, Tensor] = {}
         self.refresh()
 
@@ -88,14 +90,14 @@ class CompiledDecoder:
     def _forward(self, tokens_N: Tensor, positions_N: Tensor, pages_NW: Tensor, asked_B: Tensor) -> Tensor:
         """Takes tokens into their pages; returns the logits of those asked for, [B, V]."""
         body, config = self.model.body, self.model.config
-        rows = -(-len(asked_B) // _ROWS) * _ROWS
+        rows = rounded_up(len(asked_B), _ROWS)
         if len(self.logits_BV) < rows:
             self.logits_BV = torch.empty(rows, self.head.shape[0] * _BLOCK)
         if pages_NW.shape[1] * PAGE > len(self.cos_TD):
             self.cos_TD, self.sin_TD = self._angles(2 * pages_NW.shape[1] * PAGE)
         return torch.ops.tutelage.step(
             self.layers,
-            [self.model.window(layer.self_attn) or 0 for layer in body.layers],
+            self.windows,
             body.embed_tokens.weight,
             body.norm.weight,
             self.head,

@@ -40,7 +40,7 @@ _CACHE_SHARE = 0.5  # on a GPU: no more than this share of what is free
 
 def decoder_for(policy: Policy, pool: PagePool, compiled: bool = True) -> Decoder:
     """The fastest decoder there is for a policy on this machine."""
-    if compiled and policy.module.device.type == "cpu" and fits_kernels(policy.module):
+    if compiled and fits_kernels(policy.module):
         return CompiledDecoder(policy.module, pool)
     eager = EagerDecoder(policy.module, pool)
     # These two kinds of rotary positions look at the positions on the host, which no recording can.

@@ -26,13 +26,7 @@ class PagePool:
     """
 
     def __init__(
-        self,
-        layers: int,
-        key_heads: int,
-        width: int,
-        pages: int,
-        dtype: torch.dtype,
-        device: torch.device,
+        self, layers: int, key_heads: int, width: int, pages: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         # Zeros: an unseen key weighs 0, and 0 times what lay in that memory before could be NaN.
         self.cache = torch.zeros(layers, 2, pages, key_heads, PAGE, width, dtype=dtype, device=device)

@@ -101,8 +101,7 @@ class Progress:
 def draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """The next token of each sequence with its log-probability: [B] int64, [B] fp32. `uniform_B`: in [0, 1)."""
     logits_BV = logits_BV.float()
-    filters = sampling.top_k > 0 or sampling.top_p < 1.0 or sampling.min_p > 0.0
-    if logits_BV.device.type == "cpu" and (sampling.greedy or not filters) and kernels.kernels_ready():
+    if logits_BV.device.type == "cpu" and (sampling.greedy or not sampling.filtered) and kernels.kernels_ready():
         return kernels.sample(logits_BV, uniform_B, sampling.temperature)
     if sampling.greedy:
         tokens_B = logits_BV.argmax(-1)

@@ -158,8 +158,7 @@ class _Scoring:
     def plain(self) -> bool:
         """Is the gradient of a log-probability just (one-hot - softmax of the raw logits)?"""
         sampling = self.sampling
-        filtered = sampling.top_k > 0 or sampling.top_p < 1.0 or sampling.min_p > 0.0
-        return sampling.temperature == 1.0 and not filtered and self.softcap is None and not self.entropy_grad
+        return sampling.temperature == 1.0 and not sampling.filtered and self.softcap is None and not self.entropy_grad
 
     def logprobs(self, logits_RV: Tensor, targets_R: Tensor) -> Tensor:
         """[R, V] normalised, in place of logits in fp32. Filtered tokens get a finite number."""

@@ -43,6 +43,11 @@ def kernels_ready() -> bool:
     return True
 
 
+def find_compiler() -> str | None:
+    """Where the C++ compiler is: what CXX names, or g++."""
+    return shutil.which(os.environ.get("CXX", "g++"))
+
+
 def _built() -> Path:
     """The library for these sources, this torch and this processor; compiled if it is not in the cache.
 
@@ -51,7 +56,7 @@ def _built() -> Path:
     """
     if platform.machine() != "x86_64" or torch.backends.cpu.get_cpu_capability() != "AVX512":
         raise RuntimeError("they are written for processors with AVX-512")
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    compiler = find_compiler()
     if compiler is None:
         raise RuntimeError("there is no C++ compiler (g++); install one, or set CXX")
     here = Path(__file__).parent

@@ -167,10 +167,8 @@ class Step {
       product(normed_, D_, up_weight.const_data_ptr<T>() + i * D_ * BLOCK, up, BLOCK);
       T* out = acted_.data_ptr<T>() + i * BLOCK;
       for (int64_t n = 0; n < N_; ++n) {
-        for (int64_t o = 0; o < BLOCK; o += LANES) {
-          const Lanes g = lanes(gate + n * BLOCK + o);
-          store(g / (1.0f + exponential(-g)) * lanes(up + n * BLOCK + o), out + n * stride + o);
-        }
+        for (int64_t o = 0; o < BLOCK; o += LANES)
+          store(gated(lanes(gate + n * BLOCK + o), lanes(up + n * BLOCK + o)), out + n * stride + o);
       }
     }
     barrier_.wait(threads);

@@ -49,7 +49,8 @@ inline float largest(Lanes values) {
   return top;
 }
 
-inline float mean_square(const float* x, int64_t width) {
+template <typename T>
+float mean_square(const T* x, int64_t width) {
   Lanes squares = {};
   for (int64_t d = 0; d < width; d += LANES) squares += lanes(x + d) * lanes(x + d);
   return sum(squares) / float(width);
@@ -70,6 +71,9 @@ inline Lanes exponential(Lanes x) {
   const Bits power = reinterpret_cast<Bits>(__builtin_convertvector(n, Integers) + 127) << 23;
   return small ? Lanes{} : p * reinterpret_cast<Lanes>(power);
 }
+
+// silu(gate) * up.
+inline Lanes gated(Lanes gate, Lanes up) { return gate / (1.0f + exponential(-gate)) * up; }
 
 // scores[first:length] become their softmax; the rest of their pages, up to `padded`, becomes 0.
 inline void softmax(float* scores, int64_t first, int64_t length, int64_t padded) {

@@ -56,9 +56,7 @@ std::tuple<Tensor, Tensor, Tensor> add_norm(const Tensor& x, const Tensor& added
         for (int64_t d = 0; d < D; d += LANES) store(lanes(row + d) + lanes(b + n * D + d), s + n * D + d);
         row = s + n * D;
       }
-      Lanes squares = {};
-      for (int64_t d = 0; d < D; d += LANES) squares += lanes(row + d) * lanes(row + d);
-      const float factor = 1.0f / std::sqrt(::sum(squares) / float(D) + float(epsilon));
+      const float factor = 1.0f / std::sqrt(mean_square(row, D) + float(epsilon));
       for (int64_t d = 0; d < D; d += LANES) store(lanes(row + d) * factor * lanes(w + d), out + n * D + d);
       factors[n] = factor;
     }
@@ -140,7 +138,7 @@ Tensor gate(const Tensor& gate_NF, const Tensor& up_NF) {
     T* out = acted_NF.data_ptr<T>();
 #pragma omp parallel for num_threads(at::get_num_threads())
     for (int64_t i = 0; i < gate_NF.numel(); i += LANES)
-      store(lanes(g + i) / (1.0f + exponential(-lanes(g + i))) * lanes(u + i), out + i);
+      store(gated(lanes(g + i), lanes(u + i)), out + i);
   });
   return acted_NF;
 }

@@ -28,7 +28,7 @@ Attend = Callable[[int, Tensor, Tensor, Tensor, int | None], Tensor]
 def fits_kernels(module: PreTrainedModel) -> bool:
     """Whether the compiled kernels serve this module on this machine. Builds them at the first call."""
     config = module.config
-    if config.model_type not in FAMILIES:
+    if config.model_type not in FAMILIES or module.device.type != "cpu":
         return False
     layer = module.base_model.layers[0]
     fits = (

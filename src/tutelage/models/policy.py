@@ -29,8 +29,8 @@ class Policy:
     """A causal language model with fp32 master weights.
 
     In fp32 the masters *are* the module's parameters. In bf16 the module holds rounded copies: the forward, the
-    backward and the sampler use those, the update works on the masters and `publish` rounds them again. The sampler
-    reads the module's own tensors, so no copy of the weights could be stale; `version` counts the updates.
+    backward and the sampler use those, the update works on the masters and `publish` rounds them again. `version`
+    counts the updates: a sampler that derives something from the weights does so again for each.
     """
 
     def __init__(self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, compute: torch.dtype) -> None:
@@ -40,7 +40,7 @@ class Policy:
         self.compute = compute
         self.version = 0
         self.compiled = self.checkpointed = False
-        self.fused = module.device.type == "cpu" and fits_kernels(module)
+        self.fused = fits_kernels(module)
         module.set_attn_implementation(PACKED)
         self.masters: dict[str, Tensor] = dict(module.named_parameters())
         if compute != torch.float32:
@@ -98,17 +98,14 @@ class Policy:
         """The last hidden states, [N, D], each span seeing only its context and itself."""
         positions = len(batch.tokens_N)
         missing = self._missing(positions)
+        tokens_N, positions_N = (F.pad(x.to(self.device), (0, missing)) for x in (batch.tokens_N, batch.positions_N))
+        layout = layout_of(batch, self.device, missing)
+        checkpointed = self.checkpointed and torch.is_grad_enabled()
         if self.fused:
-            tokens_N, positions_N = (F.pad(x, (0, missing)) for x in (batch.tokens_N, batch.positions_N))
-            checkpointed = self.checkpointed and torch.is_grad_enabled()
-            layout = layout_of(batch, self.device, missing)
             return fused.hidden_states(self.module, tokens_N, positions_N, layout, checkpointed)[:positions]
-        with _recomputed(self._layers() if self.checkpointed and torch.is_grad_enabled() else ()):
+        with _recomputed(self._layers() if checkpointed else ()):
             return self.module.base_model(
-                input_ids=F.pad(batch.tokens_N.to(self.device), (0, missing))[None],
-                position_ids=F.pad(batch.positions_N.to(self.device), (0, missing))[None],
-                use_cache=False,
-                layout=layout_of(batch, self.device, missing),
+                input_ids=tokens_N[None], position_ids=positions_N[None], use_cache=False, layout=layout
             ).last_hidden_state[0, :positions]
 
     def _missing(self, rows: int) -> int:

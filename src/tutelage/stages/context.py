@@ -17,6 +17,7 @@ from tutelage.config import Optimizer, Recipe, Stage
 from tutelage.data.journal import Journal
 from tutelage.environments import Environment
 from tutelage.errors import ConfigError, RunFolderError, UnreachableError
+from tutelage.kernels import find_compiler
 from tutelage.models import Policy, load_policy, pick_compute
 from tutelage.seeds import derive_seed
 from tutelage.training import Metrics, Progress, State, load_checkpoint
@@ -49,7 +50,7 @@ class StageRun:
 
     def load_policy(self) -> Policy:
         """The policy as the stage finds it."""
-        if self.recipe.compile_layers and shutil.which(os.environ.get("CXX", "g++")) is None:
+        if self.recipe.compile_layers and find_compiler() is None:
             raise ConfigError(
                 "compile_layers: torch compiles with a C++ compiler, and neither g++ nor one that CXX names was found; "
                 "install one, or set compile_layers = false"
