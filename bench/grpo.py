@@ -9,7 +9,7 @@ from typing import Any
 from bench.alternate import Program
 from bench.compare import Row, compare, markdown, ratio, table
 from bench.inputs import model_folder, prompts
-from bench.settings import BF16, EVERY, MODEL, Settings, Variant
+from bench.settings import BF16, EVERY, MODEL, SHIPPED, Settings, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Case:
     new_tokens: int
     model: str = MODEL
     variants: tuple[Variant, ...] = BF16
+    activation_checkpointing: bool = False  # ours; the peer's is its variant's
 
     @property
     def tokens(self) -> int:
@@ -43,6 +44,7 @@ class Case:
             "lr": 1e-6,
             "seed": 0,
             "compute": "auto",
+            "activation_checkpointing": self.activation_checkpointing,
             "tokens_per_microbatch": tokens_per_microbatch,
         }
 
@@ -60,6 +62,15 @@ class Case:
 
 CASES = (
     Case("4 x 8 x 64, prompts of 40", 4, 40, 8, 64, variants=EVERY),
+    Case(
+        "4 x 8 x 64, prompts of 40, ours keeps no activations",
+        4,
+        40,
+        8,
+        64,
+        variants=SHIPPED,
+        activation_checkpointing=True,
+    ),
     Case("4 x 8 x 64, prompts of 256", 4, 256, 8, 64),
     Case("4 x 8 x 128, prompts of 64", 4, 64, 8, 128),
     Case("3M parameters, 32 x 8 x 32, prompts of 14", 32, 14, 8, 32, "llama-3m", EVERY),

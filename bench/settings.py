@@ -46,4 +46,5 @@ class Variant:
 
 # bf16 is the peer's quickest precision. Its default keeps no activations, which is slower and takes less memory.
 BF16 = (Variant("bf16"), Variant("bf16", tuned=True, gradient_checkpointing=False))
+SHIPPED = (Variant("bf16"),)
 EVERY = (*BF16, Variant("autocast"), Variant("fp32"))

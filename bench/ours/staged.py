@@ -77,6 +77,7 @@ def recipe_of(spec: Mapping[str, Any], stage: Mapping[str, Any], environments: M
             "model": spec["model"],
             "seed": spec["seed"],
             "compute": spec["compute"],
+            "activation_checkpointing": spec.get("activation_checkpointing", False),
             "environments": environments,
             "stage": stages,
         }
