@@ -62,15 +62,7 @@ class Case:
 
 CASES = (
     Case("4 x 8 x 64, prompts of 40", 4, 40, 8, 64, variants=EVERY),
-    Case(
-        "4 x 8 x 64, prompts of 40, ours keeps no activations",
-        4,
-        40,
-        8,
-        64,
-        variants=SHIPPED,
-        activation_checkpointing=True,
-    ),
+    Case("4 x 8 x 64, prompts of 40, checkpointed", 4, 40, 8, 64, variants=SHIPPED, activation_checkpointing=True),
     Case("4 x 8 x 64, prompts of 256", 4, 256, 8, 64),
     Case("4 x 8 x 128, prompts of 64", 4, 64, 8, 128),
     Case("3M parameters, 32 x 8 x 32, prompts of 14", 32, 14, 8, 32, "llama-3m", EVERY),
