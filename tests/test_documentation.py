@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from tutelage.algorithms import ALGORITHMS
 from tutelage.cli.commands import app
 from tutelage.config import (
     Checkpoints,
+    ControlStage,
+    Correction,
     EvaluateStage,
     Optimizer,
     Part,
+    PlayStage,
     Recipe,
+    Reference,
     RlStage,
     Sampling,
     SftStage,
@@ -24,6 +29,7 @@ from tutelage.config import (
 from tutelage.pipelines import plan_recipe
 
 ROOT = Path(__file__).parents[1]
+PAPERS = (ROOT / "PAPERS.md").read_text(encoding="utf-8")
 PAGES = {
     page.name: page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 }
@@ -40,10 +46,37 @@ def test_the_recipe_on_the_recipes_page_passes_check(tmp_path: Path) -> None:
     assert any("grpo, 100 steps x 8 prompts x 8 completions" in line for line in lines)
 
 
-@pytest.mark.parametrize("part", [Recipe, EvaluateStage, SftStage, RlStage, Sampling, Optimizer, Checkpoints])
+PARTS = [Recipe, EvaluateStage, SftStage, RlStage, ControlStage, PlayStage]
+
+
+@pytest.mark.parametrize("part", [*PARTS, Sampling, Optimizer, Checkpoints, Correction, Reference])
 def test_the_recipes_page_names_every_key(part: type[Part]) -> None:
     missing = [key for key in part.model_fields if not re.search(rf"[`\[ ]{key}\b|^{key} =", PAGES["recipes.md"], re.M)]
     assert not missing
+
+
+def test_the_algorithm_of_the_page_is_one_and_learns() -> None:
+    """The worked example, as it stands there, on the words that the page gives it."""
+    code, use = blocks("add-an-algorithm.md", "python")
+    names: dict[str, object] = {"__name__": "best_of_group"}
+    exec(code, names)
+    exec(use, names)
+    assert names["credit"].tolist() == [0.0, 0.0, 1.0, 1.0]  # type: ignore[attr-defined]
+
+
+def test_the_algorithms_page_names_every_algorithm_and_its_keys() -> None:
+    for name, algorithm in ALGORITHMS.items():
+        assert f"`{name}`" in PAGES["algorithms.md"], name
+        assert f"(`{name}`)" in PAPERS, name
+        for key in algorithm.model_fields:
+            assert re.search(rf"`{key}\b", PAGES["algorithms.md"]), f"{name}: {key}"
+
+
+def test_the_recipes_of_the_control_page_pass_check(tmp_path: Path) -> None:
+    (text,) = blocks("control.md", "toml")
+    (tmp_path / "mine.toml").write_text(text)
+    lines = list(plan_recipe(read_recipe(tmp_path / "mine.toml")).lines())
+    assert any("ppo, 40 steps, in each 128 steps of 8 environments" in line for line in lines)
 
 
 def test_the_examples_of_the_runs_page_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def main() -> None:
     going = pace.ready()
     while going:
         began = time.perf_counter()
-        numbers = update(state, batches, lambda model, batch: pair_loss(model, reference, batch), total_steps=1)
+        numbers = update(state, batches, lambda model, batch: (pair_loss(model, reference, batch),), total_steps=1)
         going = pace.report(loss=numbers["loss"], learn_seconds=time.perf_counter() - began)
     pace.finish()
 

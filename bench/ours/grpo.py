@@ -15,8 +15,10 @@ from tutelage.engines import build_engine
 from tutelage.models import Policy
 from tutelage.rewards import RewardSuite
 from tutelage.stages import plan_stage
+from tutelage.stages.collect import Collector
 from tutelage.stages.context import StageRun
-from tutelage.stages.rl import RlPlan, RlTask
+from tutelage.stages.rl_plan import RlPlan
+from tutelage.stages.rl_task import RlTask
 
 
 def main() -> None:
@@ -40,7 +42,7 @@ def main() -> None:
             if spec["fixed_length"]:
                 engine.end_tokens = frozenset()  # every completion has its full length, as the peer's
             pace.note(prompt_tokens=sum(len(render_prompt(policy.tokenizer, prompt)) for prompt in plan.prompts))
-            return RlTask(plan, run, engine, None, suite)
+            return RlTask(plan, run, Collector(plan, run, engine, suite))
 
         step_through(pace, recipe, task_of)
 

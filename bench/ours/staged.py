@@ -16,7 +16,7 @@ from tutelage.config import Recipe, Stage
 from tutelage.data.journal import Journal
 from tutelage.models import Policy
 from tutelage.stages.context import StageRun
-from tutelage.training import Metrics, Task, fit
+from tutelage.training import Metrics, State, Task, fit
 from tutelage.training.progress import Quiet
 
 ENDLESS = 10**6  # steps, and steps between checkpoints: the driver ends the run
@@ -45,7 +45,7 @@ def step_through(pace: Pace, recipe: Recipe, make_task: Callable[[StageRun, Poli
     with TemporaryDirectory() as name, suppress(Ended):
         run = _run_of(recipe, stage, Path(name), pace)
         policy = run.load_policy()
-        state = run.begin(policy, stage.optimizer)
+        state = run.begin(State(policy, stage.optimizer))
         task = make_task(run, policy)
         pace.note(**facts_of(policy))
         if pace.ready():

@@ -44,3 +44,7 @@ class NonFiniteError(TutelageError, ArithmeticError):
 
 class FailedSamplesError(TutelageError, RuntimeError):
     """Too large a share of the samples could not be rewarded, so the step would learn from noise."""
+
+
+class NothingToLearnError(TutelageError, RuntimeError):
+    """No further sampling brought enough groups that an algorithm could learn from."""

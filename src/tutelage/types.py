@@ -7,7 +7,7 @@ N packed positions of a batch, A the *actions* among them (the tokens that the p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Sample:
     text: str
     finish: FinishReason
     version: int
+    expert: bool = False  # a demonstration that was put into the group; the policy did not write it
     rewards: dict[str, float] = field(default_factory=dict[str, float])
     reward: float | None = None
     failure: str | None = None
@@ -113,6 +114,86 @@ class Batch:
     def sequences(self) -> int:
         return len(self.rows)
 
+    @property
+    def acted(self) -> int:
+        """How many actions there are to learn from."""
+        return len(self.action_A)
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """Steps of an environment with plain observations: each is one position, and each position an action.
+
+    | Field | Shape | Meaning |
+    |---|---|---|
+    | observations_AO | [A, O] | what the policy saw |
+    | actions_A | [A] int64 or [A, K] | the choice it made, or the numbers |
+    | sequence_A | [A] int64 | which stretch of which episode, 0 .. sequences - 1 |
+    | fields | name: [A] | what else is known of each action |
+    """
+
+    observations_AO: Tensor
+    actions_A: Tensor
+    sequence_A: Tensor
+    sequences: int
+    fields: Mapping[str, Tensor]
+    skipped_tokens: int = 0
+    skipped_sequences: int = 0
+
+    @property
+    def acted(self) -> int:
+        return len(self.actions_A)
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """What a step's sequences did and earned: all that credit may be given on. B = P * G sequences, group by group.
+
+    A sequence is an answer, or a stretch of one episode. An invalid one (its reward failed) has no actions here.
+
+    | Field | Shape | Meaning |
+    |---|---|---|
+    | rewards_PG | [P, G] | what each sequence earned in all; anything where it is invalid |
+    | valid_PG | [P, G] bool | was it rewarded? |
+    | truncated_PG | [P, G] bool | was it cut off by a limit, instead of ending by itself? |
+    | greedy_P | [P] or None | what the greedy answer to each prompt earned, where the algorithm asked for it |
+    | sequence_A | [A] int64 | p * G + g of each action, ascending |
+    | rewards_A | [A] | earned right after each action; an answer earns everything at its last token |
+    | behaviour_A | [A] | log-probability under the policy that acted |
+    | reference_A | [A] or None | log-probability under the frozen anchor |
+    | values_A | [A] or None | the critic's value of the state in which each action was taken |
+    | after_B | [B] | value of the state after the last action; 0 where the episode ended there |
+    """
+
+    rewards_PG: Tensor
+    valid_PG: Tensor
+    truncated_PG: Tensor
+    sequence_A: Tensor
+    rewards_A: Tensor
+    behaviour_A: Tensor
+    after_B: Tensor
+    reference_A: Tensor | None = None
+    values_A: Tensor | None = None
+    greedy_P: Tensor | None = None
+
+    def shared(self, advantages_PG: Tensor) -> Credit:
+        """Credit that all actions of a sequence share."""
+        return Credit(advantages_PG.flatten()[self.sequence_A])
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """What each action of an experience is worth.
+
+    | Field | Shape | Meaning |
+    |---|---|---|
+    | advantages_A | [A] | how much better than expected; its sign is the direction in which the policy moves |
+    | returns_A | [A] or None | what the critic shall predict |
+    """
+
+    advantages_A: Tensor
+    returns_A: Tensor | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Actions:
@@ -121,12 +202,19 @@ class Actions:
     | Field | Shape | Meaning |
     |---|---|---|
     | logprobs_A | [A] | log-probability under the policy being trained; carries the gradient |
-    | entropy_A | [A] | entropy of the policy's next-token distribution at that place |
-    | advantages_A | [A] | credit of the token; 1 for imitation |
-    | behaviour_A | [A] | log-probability under the policy that sampled; detached |
+    | entropy_A | [A] | entropy of the policy's next-action distribution at that place |
+    | advantages_A | [A] | credit of the action; 1 for imitation |
+    | behaviour_A | [A] | log-probability under the policy that acted; detached |
     | reference_A | [A] or None | log-probability under the frozen anchor, where the algorithm asked for it |
-    | sequence_A | [A] int64 | which sequence the token belongs to, 0 .. sequences - 1 |
+    | sequence_A | [A] int64 | which sequence the action belongs to, 0 .. sequences - 1 |
     | sequences | int | sequences in this (micro-)batch, those without any action included |
+    | values_A | [A] or None | the critic's value of the state; carries its gradient |
+    | predicted_A | [A] or None | the same when the credit was given; detached |
+    | returns_A | [A] or None | what the critic shall predict |
+    | rewards_A | [A] or None | what the whole sequence earned |
+    | expert_A | [A] bool or None | tokens that an expert wrote, where the algorithm asked for them |
+    | kl_A | [A] or None | exact KL(policy || reference) of the next-action distributions, where asked for |
+    | dials | name: float | numbers that the algorithm turns between updates, such as an adaptive penalty |
     """
 
     logprobs_A: Tensor
@@ -136,6 +224,17 @@ class Actions:
     reference_A: Tensor | None
     sequence_A: Tensor
     sequences: int
+    values_A: Tensor | None = None
+    predicted_A: Tensor | None = None
+    returns_A: Tensor | None = None
+    rewards_A: Tensor | None = None
+    expert_A: Tensor | None = None
+    kl_A: Tensor | None = None
+    dials: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def with_values(self, values_A: Tensor) -> Actions:
+        """The same, with what the critic says of the states."""
+        return replace(self, values_A=values_A)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from tests.functional.oracle import World, expected_gradient, gradient, random_logits
-from tutelage.algorithms import DrGrpo, Grpo, Reinforce, Rloo, supervised_loss
-from tutelage.algorithms.base import Algorithm
+from tutelage.algorithms import (
+    Algorithm,
+    Cispo,
+    Dapo,
+    DrGrpo,
+    Gmpo,
+    Grpo,
+    Gspo,
+    Kimi,
+    KlCov,
+    Reinforce,
+    Remax,
+    Rloo,
+    supervised_loss,
+)
 from tutelage.functional.advantages import STD_EPS
+from tutelage.types import Actions, Credit, Experience, Loss
 
 WORLDS = [World(ends=False), World(ends=True)]
 UNCLIPPED = 1e9
@@ -22,8 +37,8 @@ def policy() -> Tensor:
     return random_logits(1).requires_grad_()
 
 
-def expected(algorithm: Algorithm, world: World, logits: Tensor, group: int, **others: Tensor) -> Tensor:
-    return expected_gradient(world, logits, group, algorithm.credit, algorithm.loss, **others)
+def expected(algorithm: Algorithm, world: World, logits: Tensor, group: int, **others: Any) -> Tensor:
+    return expected_gradient(world, logits, group, algorithm, **others)
 
 
 def close(left: Tensor, right: Tensor) -> None:
@@ -100,6 +115,50 @@ def test_grpo_with_pairs_is_the_gradient_of_winning_against_itself() -> None:
     close(expected(Grpo(kl=0.0), world, logits, 2), -gradient(objective, logits) / 2)  # / 2: the length
 
 
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("group", [1, 2])
+def test_remax_is_the_gradient_of_the_expected_reward_whatever_its_baseline(world: World, group: int) -> None:
+    logits = policy()
+    grad = expected(Remax(), world, logits, group, greedy=0.4)
+    close(grad, -gradient(world.expected_reward(logits), logits))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_anchor_of_reinforce_is_the_gradient_of_the_sequences_kl(world: World) -> None:
+    logits, reference = policy(), random_logits(3)
+    objective = world.expected_reward(logits) - 0.7 * world.exact_kl(logits, reference)
+    for algorithm in (Reinforce(kl=0.7, baseline="none"), Remax(kl=0.7)):
+        grad = expected(algorithm, world, logits, 2, reference=reference, greedy=0.4)
+        close(grad, -gradient(objective, logits))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_credit_from_later_rewards_alone_keeps_the_gradient(world: World) -> None:
+    """The penalty comes token by token: what was paid before an action is no credit of its."""
+    logits, reference = policy(), random_logits(3)
+    objective = world.expected_reward(logits) - 0.7 * world.exact_kl(logits, reference)
+    by_action = Reinforce(kl=0.7, baseline="none", credit_of="action")
+    close(expected(by_action, world, logits, 1, reference=reference), -gradient(objective, logits))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("group", [2, 3])
+def test_kimis_mirror_descent_begins_along_a_fixed_share_of_the_exact_gradient(world: World, group: int) -> None:
+    logits = policy()
+    exact = -gradient(world.expected_reward(logits), logits)
+    close(expected(Kimi(), world, logits, group), exact * (group - 1) / group)
+
+
+def test_token_means_of_one_length_are_the_clipped_surrogates_of_their_advantages() -> None:
+    """DAPO, CISPO, GSPO and GMPO begin where GRPO does: with answers of one length, only the unit differs."""
+    world, logits = World(), policy()
+    grpo = expected(Grpo(kl=0.0), world, logits, 2)
+    for algorithm in (Gspo(), Gmpo()):
+        close(expected(algorithm, world, logits, 2), grpo)
+    for algorithm in (Dapo(), Cispo(), KlCov(penalty=0.0)):  # a sum over tokens, of which a sequence has two
+        close(expected(algorithm, world, logits, 2), 2 * grpo)
+
+
 @dataclass(frozen=True)
 class BinaryWorld(World):
     @property
@@ -121,8 +180,18 @@ def test_grpo_with_right_or_wrong_answers_of_one_length_has_the_exact_direction(
     close(expected(Grpo(kl=0.0), world, logits, group), exact * factor / 2)
 
 
+class Imitation(Algorithm):
+    type: str = "imitation"
+
+    def credit(self, experience: Experience) -> Credit:
+        return experience.shared(torch.ones_like(experience.rewards_PG))
+
+    def loss(self, actions: Actions) -> Loss:
+        return supervised_loss(actions)
+
+
 def test_supervised_loss_is_the_gradient_of_the_cross_entropy() -> None:
     """Samples of a teacher, credit 1: the gradient of KL(teacher || policy), summed over tokens."""
     world, logits, teacher = World(ends=True), policy(), random_logits(4)
-    grad = expected_gradient(world, logits, 1, lambda rewards, _: torch.ones_like(rewards), supervised_loss, teacher)
+    grad = expected(Imitation(), world, logits, 1, behaviour=teacher)
     close(grad, gradient(world.exact_kl(teacher, logits), logits))

@@ -49,6 +49,15 @@ def test_a_learning_step_of_ours(tmp_path: Path, name: str) -> None:
     assert row["ours"]["phases"]["loss"] == pytest.approx(expected, abs=0.1)
 
 
+def test_a_control_training_of_ours(tmp_path: Path) -> None:
+    measure("control", Settings(peer=None, steps=1, quick=True), tmp_path)
+    (row,) = json.loads((tmp_path / "control.json").read_text())["rows"]
+    assert row["total"] == 2 * 8 * 32
+    assert 5 < row["ours"]["scores"][0] < 501
+    assert row["ours"]["steps_per_second"][0] == pytest.approx(512 / row["ours"]["phases"]["train_seconds"], rel=0.01)
+    assert "CartPole-v1, PPO | 1 |" in next(tables(tmp_path))
+
+
 def test_texts_have_exactly_so_many_tokens() -> None:
     model = model_folder("tiny")
     writer = Writer(model)

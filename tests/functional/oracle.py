@@ -7,15 +7,16 @@ S: all sequences. A policy is a table of logits, one row for the empty context a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from tutelage.algorithms import Algorithm
 from tutelage.functional.reductions import sequence_sums
-from tutelage.types import Actions, Loss
+from tutelage.types import Actions, Experience
 
 VOCABULARY, LENGTH = 3, 2
 States = Tensor  # [1 + VOCABULARY, VOCABULARY]
@@ -76,32 +77,56 @@ def gradient(scalar: Tensor, logits: States) -> Tensor:
     return grad
 
 
+def experience_of(
+    rewards_B: Tensor,
+    sequence_A: Tensor,
+    behaviour_A: Tensor,
+    reference_A: Tensor | None = None,
+    greedy: float | None = None,
+) -> Experience:
+    """One group of answers, each rewarded at its last token."""
+    last_A = torch.ones_like(sequence_A, dtype=torch.bool)
+    last_A[:-1] = sequence_A[1:] != sequence_A[:-1]
+    return Experience(
+        rewards_PG=rewards_B[None],
+        valid_PG=torch.ones_like(rewards_B, dtype=torch.bool)[None],
+        truncated_PG=torch.zeros_like(rewards_B, dtype=torch.bool)[None],
+        sequence_A=sequence_A,
+        rewards_A=torch.where(last_A, rewards_B[sequence_A], 0.0),
+        behaviour_A=behaviour_A.detach(),
+        after_B=torch.zeros_like(rewards_B),
+        reference_A=None if reference_A is None else reference_A.detach(),
+        greedy_P=None if greedy is None else torch.tensor([greedy], dtype=rewards_B.dtype),
+    )
+
+
 def expected_gradient(
     world: World,
     logits: States,
     group: int,
-    credit: Callable[[Tensor, Tensor], Tensor],
-    loss: Callable[[Actions], Loss],
+    algorithm: Algorithm,
     behaviour: States | None = None,
     reference: States | None = None,
+    greedy: float | None = None,
 ) -> Tensor:
     """The expectation of the gradient of loss / sequences over every group of samples of the behaviour, exactly."""
     sampler = logits.detach() if behaviour is None else behaviour
     sampler_S = world.logprobs_S(sampler)
     expected = logits.new_zeros(())
     for picked in itertools.product(range(len(world.sequences)), repeat=group):
-        rewards_PG = world.rewards_S[list(picked)][None]
-        advantages_B = credit(rewards_PG, torch.ones_like(rewards_PG, dtype=torch.bool))[0]
         logprobs_A, entropy_A, sequence_A = world.actions_of(logits, picked)
+        behaviour_A = world.actions_of(sampler, picked)[0]
+        reference_A = None if reference is None else world.actions_of(reference, picked)[0]
+        experience = experience_of(world.rewards_S[list(picked)], sequence_A, behaviour_A, reference_A, greedy)
         actions = Actions(
             logprobs_A=logprobs_A,
             entropy_A=entropy_A,
-            advantages_A=advantages_B[sequence_A],
-            behaviour_A=world.actions_of(sampler, picked)[0],
-            reference_A=None if reference is None else world.actions_of(reference, picked)[0],
+            advantages_A=algorithm.credit(algorithm.penalised(experience)).advantages_A,
+            behaviour_A=behaviour_A,
+            reference_A=reference_A,
             sequence_A=sequence_A,
             sequences=group,
         )
         probability = sampler_S[list(picked)].sum().exp()
-        expected = expected + probability * loss(actions).total / group
+        expected = expected + probability * algorithm.loss(actions).total / group
     return gradient(expected, logits)

@@ -77,3 +77,21 @@ def test_finite_centred_and_blind_to_a_shift(both: tuple[Tensor, Tensor], shift:
         torch.testing.assert_close(credit(rewards_PG + shift, valid_PG), credit_PG, rtol=1e-6, atol=1e-6)
         sums = credit_PG.sum() if credit is advantages.batch_centred else credit_PG.sum(1)
         torch.testing.assert_close(sums, torch.zeros_like(sums), rtol=0, atol=1e-6)
+
+
+def test_whitened_and_scaled_by_hand() -> None:
+    torch.testing.assert_close(advantages.whitened(torch.tensor([1.0, 2.0, 3.0])), torch.tensor([-1.0, 0.0, 1.0]))
+    assert advantages.whitened(torch.full((5,), 0.1)).eq(0).all()
+    assert advantages.whitened(torch.tensor([3.0])).tolist() == [0.0]
+    rewards_PG, valid_PG = torch.tensor([[0.0, 2.0], [4.0, 9.0]]), torch.tensor([[True, True], [True, False]])
+    centred_PG = advantages.group_centred(rewards_PG, valid_PG)
+    scaled_PG = advantages.batch_scaled(centred_PG, rewards_PG, valid_PG)
+    torch.testing.assert_close(scaled_PG, torch.tensor([[-1.0, 1.0], [0.0, 0.0]]) / (2.0 + advantages.STD_EPS))
+
+
+def test_length_rewards_by_hand() -> None:
+    lengths_PG = torch.tensor([[10, 20, 30, 99], [5, 5, 5, 5]])
+    correct_PG = torch.tensor([[False, True, True, True], [True] * 4])
+    valid_PG = torch.tensor([[True, True, True, False], [True] * 4])
+    rewards_PG = advantages.length_rewards(lengths_PG, correct_PG, valid_PG)
+    assert rewards_PG.tolist() == [[0.0, 0.0, -0.5, 0.0], [0.0] * 4]

@@ -137,3 +137,14 @@ def test_an_abandoned_token_gives_a_finite_value_and_no_gradient() -> None:
     kl.k3(policy, torch.tensor([-1.0, -1.0])).sum().backward()
     assert policy.grad is not None
     assert policy.grad.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("behaviour", [None, 4])
+def test_the_unbiased_k3_is_the_kl_and_its_gradient_on_another_policys_samples(behaviour: int | None) -> None:
+    policy, reference = random_logits(1)[:1].requires_grad_(), random_logits(6)[:1]
+    sampler_V = (policy.detach() if behaviour is None else random_logits(behaviour)[:1]).log_softmax(-1)[0]
+    estimate_V = kl.k3_unbiased(policy.log_softmax(-1)[0], reference.log_softmax(-1)[0], sampler_V)
+    mean = (sampler_V.exp() * estimate_V).sum()
+    value, slope, _ = exact_at_the_first_token()
+    close(mean.detach(), value)
+    close(gradient(mean, policy), slope)

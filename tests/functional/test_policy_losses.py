@@ -76,3 +76,33 @@ def test_extreme_ratios_are_finite_and_without_gradient(gap: float, advantage: f
         terms, _ = policy_losses.clipped_surrogate(ratio, torch.full((2,), advantage), 0.2, 0.2)
         assert terms.isfinite().all()
         assert torch.autograd.grad(terms.sum(), logprobs_A)[0].tolist() == [0.0, 0.0]
+
+
+def test_the_dual_clip_by_hand() -> None:
+    """Advantage -1: ratios of 0.5 and 2 as PPO has them, 5 held at 3; advantage 1: as PPO has it."""
+    ratio_A = torch.tensor([0.5, 2.0, 5.0, 5.0], requires_grad=True)
+    advantages_A = torch.tensor([-1.0, -1.0, -1.0, 1.0])
+    terms_A, clipped_A = policy_losses.clipped_surrogate(ratio_A, advantages_A, 0.2, 0.2, clip_dual=3.0)
+    torch.testing.assert_close(terms_A, torch.tensor([0.8, 2.0, 3.0, -1.2]))
+    assert clipped_A.tolist() == [True, False, True, True]
+    (slope_A,) = torch.autograd.grad(terms_A.sum(), ratio_A)
+    assert slope_A.tolist() == [0.0, 1.0, 0.0, 0.0]
+
+
+def test_a_geometric_ratio_is_clipped_where_its_advantage_pushes() -> None:
+    """Log-ratios 0.6 and -0.6 in two sequences: credited 1 they are held at 0.4 and not below, credited -1 at -0.4."""
+    behaviour_A = torch.zeros(4, dtype=torch.float64)
+    log_ratio_A = torch.tensor([0.6, -0.6, 0.6, -0.6], dtype=torch.float64, requires_grad=True)
+    advantages_A, sequence_A = torch.tensor([1.0, 1.0, -1.0, -1.0]).double(), torch.tensor([0, 0, 1, 1])
+    ratio_B, clipped_A = ratios.geometric_ratio(log_ratio_A, behaviour_A, advantages_A, sequence_A, 2, 0.4, 0.4)
+    torch.testing.assert_close(ratio_B, torch.tensor([-0.1, 0.1]).double().exp())
+    assert clipped_A.tolist() == [True, False, False, True]
+    (slope_A,) = torch.autograd.grad(ratio_B.sum(), log_ratio_A)
+    assert slope_A.ne(0).tolist() == [False, True, True, False]
+
+
+def test_mirror_descent_is_half_the_squared_residual_over_the_temperature() -> None:
+    """Up to what does not depend on the policy: 1/2 (A - tau x)^2 / tau = tau/2 x^2 - A x + A^2 / (2 tau)."""
+    x_B, advantages_B, tau = torch.tensor([0.3, -1.0]), torch.tensor([2.0, 0.5]), 0.7
+    expected = (advantages_B - tau * x_B).square() / (2 * tau) - advantages_B.square() / (2 * tau)
+    torch.testing.assert_close(policy_losses.squared_mirror(x_B, advantages_B, tau), expected)

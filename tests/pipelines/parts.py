@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
-
 from tests.tiny import tiny_model, tiny_tokenizer
 from tutelage.algorithms import Reinforce
 from tutelage.models.loading import save
-from tutelage.types import Prompt, Sample
+from tutelage.types import Credit, Experience, Prompt, Sample
 
 
 def share_of_digits(prompt: Prompt, sample: Sample) -> float:
@@ -29,8 +27,8 @@ class WrongSign(Reinforce):
 
     type: Literal["tests.pipelines.parts:WrongSign"] = "tests.pipelines.parts:WrongSign"  # type: ignore[assignment]
 
-    def credit(self, rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
-        return -super().credit(rewards_PG, valid_PG)
+    def credit(self, experience: Experience) -> Credit:
+        return Credit(-super().credit(experience).advantages_A)
 
 
 def tiny_model_folder(folder: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.tiny import tiny_model, tiny_tokenizer
 from tutelage.algorithms import Algorithm, DrGrpo, Grpo, Reinforce, Rloo
 from tutelage.config import Optimizer, RlStage
 from tutelage.models import Policy
-from tutelage.stages.rl import RlTask
+from tutelage.stages.rl_task import RlTask
 from tutelage.training import State, update
 from tutelage.types import Group, Prompt, Sample
 
@@ -21,7 +21,7 @@ class Unknown(Grpo):
     """A user's own, which says nothing about zero advantages."""
 
     type: str = "unknown"
-    needs_zero_advantage = Algorithm.needs_zero_advantage
+    skips_zero: ClassVar[bool] = False
 
 
 def groups() -> list[Group]:
@@ -40,13 +40,11 @@ def groups() -> list[Group]:
     ]
 
 
-def task_of(algorithm: Algorithm, reference: Policy | None = None) -> RlTask:
+def task_of(algorithm: Algorithm) -> RlTask:
     stage = RlStage(type="rl", name="rl", environment="e")
     plan: Any = SimpleNamespace(stage=stage, algorithm=algorithm)
-    nothing: Any = None
-    task = RlTask(plan, nothing, nothing, reference, nothing)
-    task._experience = lambda state: groups()
-    return task
+    given: Any = SimpleNamespace(collect=lambda policy, step: groups(), metrics={})
+    return RlTask(plan, given, given)
 
 
 EVERY = list(range(9))
@@ -60,22 +58,28 @@ SPREAD = [0, 1, 6, 7, 8]  # of the first group, the reward of 0.5 is the mean
         (Grpo(kl=0.1), EVERY),
         (DrGrpo(), SPREAD),
         (Rloo(), SPREAD),
-        (Rloo(kl=0.1), EVERY),
+        (Rloo(kl=0.1, kl_in="loss", kl_estimator="k2"), EVERY),
         (Reinforce(), EVERY),  # its baseline is the mean of all, which no reward equals
         (Reinforce(baseline="none"), [0, 2, 3, 4, 5, 8]),
         (Unknown(kl=0.0), EVERY),
     ],
 )
 def test_only_what_adds_nothing_is_skipped(algorithm: Algorithm, rows: list[int]) -> None:
-    (batch,) = task_of(algorithm)._batches(groups())
+    reference = policy().frozen_copy() if algorithm.needs_reference else None
+    ((batch,),) = task_of(algorithm).minibatches(State(policy(), Optimizer(), reference=reference))
     assert list(batch.rows) == rows
     assert batch.skipped_sequences == 9 - len(rows)
     assert batch.skipped_tokens == 27 - len(batch.action_A)
 
 
+def policy() -> Policy:
+    return Policy(tiny_model(), tiny_tokenizer(), torch.float32)
+
+
 def two_steps(algorithm: Algorithm, skipping: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[State, RlTask]:
-    policy = Policy(tiny_model(), tiny_tokenizer(), torch.float32)
-    state, task = State(policy, Optimizer(lr=1e-3, eps=1e-4)), task_of(algorithm, policy.frozen_copy())
+    learner = policy()
+    reference = learner.frozen_copy() if algorithm.needs_reference else None
+    state, task = State(learner, Optimizer(lr=1e-3, eps=1e-4), reference=reference), task_of(algorithm)
     if not skipping:
         monkeypatch.setattr(type(algorithm), "needs_zero_advantage", True)
     for _ in range(2):

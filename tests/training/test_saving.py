@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from tests.training.test_update import loss_of, rows, state_of
-from tutelage.config import Checkpoints
+from tutelage.config import Checkpoints, Optimizer
 from tutelage.data.packing import pack
 from tutelage.errors import RunFolderError
-from tutelage.models import Policy
+from tutelage.models import Policy, ValueModel
 from tutelage.training import State, checkpoint, fit, load_checkpoint, update
 from tutelage.training.saving import CheckpointWriter
 from tutelage.types import Batch, Loss
@@ -116,8 +116,14 @@ class Steps:
     def minibatches(self, state: State) -> Iterator[list[Batch]]:
         yield pack(rows(), 100)
 
-    def loss(self, policy: Policy, batch: Batch) -> Loss:
+    def loss(self, policy: Policy, batch: Batch) -> tuple[Loss]:
         return loss_of(None)(policy, batch)
+
+    def update(self, state: State, batches: list[Batch]) -> dict[str, float]:
+        return update(state, batches, self.loss, self.total_steps)
+
+    def after_step(self, state: State, metrics: Mapping[str, float]) -> None:
+        pass
 
     def metrics(self) -> dict[str, float]:
         return {"tokens": 1.0}
@@ -193,4 +199,52 @@ def test_a_writer_that_is_left_holds_up_nothing(tmp_path: Path, monkeypatch: pyt
     state = state_of()
     with CheckpointWriter(state, tmp_path, keep=1):
         pass
-    assert not state.optimizer._optimizer_step_pre_hooks
+    state.before_change()  # waits for nobody, and raises nothing
+
+
+@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16], ids=str)
+def test_critic_moving_reference_dials_and_buffers_come_back(compute: torch.dtype, tmp_path: Path) -> None:
+    def made() -> State:
+        policy = state_of(compute).policy
+        return State(
+            policy,
+            Optimizer(lr=1e-2),
+            critic=ValueModel(policy, apart=True),
+            reference=policy.twin(),
+            moving=True,
+            dials={"penalty": 1.0},
+            buffers={"count": torch.zeros(2)},
+        )
+
+    def loss(policy: Policy, batch: Batch) -> list[Loss]:
+        assert state.critic is not None
+        states_AD = policy.states(batch)
+        wrong_A = state.critic.values(batch, states_AD) - 1.0
+        return [*loss_of(None)(policy, batch), Loss(wrong_A.square().sum(), "tokens")]
+
+    state = made()
+    for _ in range(2):  # the second one moves the critic's body, too
+        update(state, pack(rows(), 100), loss, 10)
+    assert state.reference is not None
+    state.reference.follow(state.policy, 0.5)
+    state.dials, state.step = {"penalty": 2.0}, 2
+    state.buffers["count"] += 3.0
+    with CheckpointWriter(state, tmp_path, keep=1) as writer:
+        writer.save(OFFSETS)
+    fresh = made()
+    assert load_checkpoint(fresh, tmp_path) == (OFFSETS, [])
+    assert fresh.dials == {"penalty": 2.0}
+    assert fresh.buffers["count"].tolist() == [3.0, 3.0]
+    for name, weight in state.weights.items():
+        assert fresh.weights[name].equal(weight), name
+        for key, moment in state.optimizer.state.get(weight, {}).items():
+            assert fresh.optimizer.state[fresh.weights[name]][key].equal(moment), name
+    assert fresh.reference is not None
+    for name, weight in state.reference.masters.items():
+        assert fresh.reference.masters[name].equal(weight), name
+    batch = pack(rows(), 100)[0]
+    assert fresh.reference.score(batch)[0].equal(state.reference.score(batch)[0])
+    assert fresh.critic is not None
+    assert state.critic is not None
+    states_AD = state.policy.states(batch)
+    assert fresh.critic.values(batch, states_AD).equal(state.critic.values(batch, states_AD))

@@ -36,7 +36,7 @@ def rows(count: int = 12) -> list[Row]:
 
 
 def loss_of(algorithm: Algorithm | None):
-    def loss(policy: Policy, batch: Batch) -> Loss:
+    def loss(policy: Policy, batch: Batch) -> tuple[Loss]:
         logprobs_A, entropy_A = policy.score(batch)
         actions = Actions(
             logprobs_A,
@@ -47,7 +47,7 @@ def loss_of(algorithm: Algorithm | None):
             batch.sequence_A,
             batch.sequences,
         )
-        return supervised_loss(actions) if algorithm is None else algorithm.loss(actions)
+        return (supervised_loss(actions) if algorithm is None else algorithm.loss(actions),)
 
     return loss
 
@@ -75,7 +75,7 @@ def test_the_gradient_is_the_mean_over_tokens_or_sequences() -> None:
     """Against a plain padded loop: one row at a time, no packing, one division by hand."""
     policy = state_of().policy
     for algorithm in (None, Reinforce()):
-        parts = [loss_of(algorithm)(policy, pack([row], 100)[0]) for row in rows()]
+        parts = [loss_of(algorithm)(policy, pack([row], 100)[0])[0] for row in rows()]
         count = sum(len(row.actions) for row in rows()) if parts[0].unit == "tokens" else len(rows())
         (sum(part.total for part in parts) / count).backward()
         expected = {name: master.grad.clone() for name, master in policy.masters.items()}
@@ -145,11 +145,11 @@ def test_what_is_not_finite_is_not_applied(where: str) -> None:
     state = state_of()
     before = {name: master.detach().clone() for name, master in state.policy.masters.items()}
 
-    def broken(policy: Policy, batch: Batch) -> Loss:
+    def broken(policy: Policy, batch: Batch) -> tuple[Loss]:
         logprobs_A, _ = policy.score(batch)
         if where == "loss":
-            return Loss(logprobs_A.sum() * float("nan"), "tokens")
-        return Loss((logprobs_A.sum() - logprobs_A.sum().detach()).abs().sqrt(), "tokens")  # 0, with gradient inf
+            return (Loss(logprobs_A.sum() * float("nan"), "tokens"),)
+        return (Loss((logprobs_A.sum() - logprobs_A.sum().detach()).abs().sqrt(), "tokens"),)  # 0, with gradient inf
 
     with pytest.raises(NonFiniteError, match=where):
         update(state, pack(rows(), 30), broken, 10)
@@ -175,9 +175,9 @@ def test_an_update_lowers_the_loss_in_both_precisions() -> None:
         assert losses[-1] < 0.8 * losses[0]
 
 
-def _imitation(policy: Policy, batch: Batch) -> Loss:
+def _imitation(policy: Policy, batch: Batch) -> tuple[Loss]:
     logprobs_A, _ = policy.score(batch)
-    return Loss(-logprobs_A.sum(), "tokens")
+    return (Loss(-logprobs_A.sum(), "tokens"),)
 
 
 def test_schedules_at_their_corners() -> None:

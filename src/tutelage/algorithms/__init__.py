@@ -5,19 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from tutelage.algorithms.a2c import A2c
 from tutelage.algorithms.base import Algorithm
+from tutelage.algorithms.cispo import Cispo
+from tutelage.algorithms.clip_cov import ClipCov
+from tutelage.algorithms.critic import Critic
+from tutelage.algorithms.dapo import Dapo
 from tutelage.algorithms.dr_grpo import DrGrpo
+from tutelage.algorithms.gmpo import Gmpo
 from tutelage.algorithms.grpo import Grpo
+from tutelage.algorithms.gspo import Gspo
+from tutelage.algorithms.high_entropy import HighEntropy
+from tutelage.algorithms.kimi import Kimi
+from tutelage.algorithms.kl_cov import KlCov
+from tutelage.algorithms.lite_ppo import LitePpo
+from tutelage.algorithms.luffy import Luffy
+from tutelage.algorithms.ppo import Ppo
 from tutelage.algorithms.reinforce import Reinforce
+from tutelage.algorithms.reinforce_pp import ReinforcePp
+from tutelage.algorithms.remax import Remax
 from tutelage.algorithms.rloo import Rloo
 from tutelage.algorithms.supervised import supervised_loss
+from tutelage.algorithms.trpo import Trpo
+from tutelage.algorithms.vapo import Vapo
 from tutelage.config import build
 
 ALGORITHMS: Final[Mapping[str, type[Algorithm]]] = {
+    "a2c": A2c,
+    "cispo": Cispo,
+    "clip_cov": ClipCov,
+    "dapo": Dapo,
     "dr_grpo": DrGrpo,
+    "gmpo": Gmpo,
     "grpo": Grpo,
+    "gspo": Gspo,
+    "high_entropy": HighEntropy,
+    "kimi": Kimi,
+    "kl_cov": KlCov,
+    "lite_ppo": LitePpo,
+    "luffy": Luffy,
+    "ppo": Ppo,
     "reinforce": Reinforce,
+    "reinforce_pp": ReinforcePp,
+    "remax": Remax,
     "rloo": Rloo,
+    "trpo": Trpo,
+    "vapo": Vapo,
 }
 
 
@@ -28,11 +61,28 @@ def build_algorithm(table: object, where: str) -> Algorithm:
 
 __all__ = [
     "ALGORITHMS",
+    "A2c",
     "Algorithm",
+    "Cispo",
+    "ClipCov",
+    "Critic",
+    "Dapo",
     "DrGrpo",
+    "Gmpo",
     "Grpo",
+    "Gspo",
+    "HighEntropy",
+    "Kimi",
+    "KlCov",
+    "LitePpo",
+    "Luffy",
+    "Ppo",
     "Reinforce",
+    "ReinforcePp",
+    "Remax",
     "Rloo",
+    "Trpo",
+    "Vapo",
     "build_algorithm",
     "supervised_loss",
 ]

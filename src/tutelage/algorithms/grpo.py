@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import NonNegativeFloat
-from torch import Tensor
 
-from tutelage.algorithms.base import Algorithm, action_sums, reference_of
-from tutelage.functional import advantages, kl, policy_losses, ratios, reductions
-from tutelage.types import Actions, Loss
+from tutelage.algorithms.base import Algorithm
+from tutelage.functional import advantages, policy_losses, ratios, reductions
+from tutelage.types import Actions, Credit, Experience, Loss
 
 
 class Grpo(Algorithm):
@@ -22,31 +21,23 @@ class Grpo(Algorithm):
     """
 
     min_group_size: ClassVar[int] = 2
+    skips_zero: ClassVar[bool] = True
 
     type: str = "grpo"
     kl: NonNegativeFloat = 0.04  # section 4.2: "the KL coefficient as 0.04"; 0 needs no reference model
+    kl_in: Literal["reward", "loss"] = "loss"
+    kl_estimator: Literal["k1", "k2", "k3", "k3_unbiased", "exact"] = "k3"
     clip_low: NonNegativeFloat = 0.2  # the paper gives its epsilon no value; 0.2 is PPO's (1707.06347)
     clip_high: NonNegativeFloat = 0.2
 
-    @property
-    def needs_reference(self) -> bool:
-        return self.kl > 0.0
-
-    @property
-    def needs_zero_advantage(self) -> bool:
-        return self.kl > 0.0  # the anchor pulls on every sample
-
-    def credit(self, rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
-        return advantages.group_scaled(rewards_PG, valid_PG)
+    def credit(self, experience: Experience) -> Credit:
+        return experience.shared(advantages.group_scaled(experience.rewards_PG, experience.valid_PG))
 
     def loss(self, actions: Actions) -> Loss:
         ratio_A = ratios.token_ratio(actions.logprobs_A, actions.behaviour_A)
         terms_A, clipped_A = policy_losses.clipped_surrogate(
             ratio_A, actions.advantages_A, self.clip_low, self.clip_high
         )
-        metrics = action_sums(entropy=actions.entropy_A, ratio=ratio_A, clipped=clipped_A)
-        if self.needs_reference:
-            kl_A = kl.k3(actions.logprobs_A, reference_of(actions))
-            terms_A = terms_A + self.kl * kl_A
-            metrics |= action_sums(kl=kl_A)
+        terms_A = terms_A + self.regulariser(actions)
+        metrics = self.metrics(actions, ratio=ratio_A, clipped=clipped_A)
         return Loss(*reductions.sequence_mean_sum(terms_A, actions.sequence_A, actions.sequences), metrics)

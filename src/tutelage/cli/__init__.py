@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Entry point of `tutelage`. Refusals are printed without a traceback and exit with 2; an interrupt with 130."""
+    """Entry point of `tutelage`. Refusals are printed without a traceback and exit with 2; an interrupt, with 130."""
     from tutelage.cli.process import prepare_process
 
     prepare_process()  # before anything loads torch
@@ -26,6 +26,3 @@ def main() -> None:
         console.print(f"[bold red]refused[/] [dim]({type(error).__name__})[/]", highlight=False)
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("interrupted; a run goes on with  tutelage resume DIR", markup=False)
-        sys.exit(130)

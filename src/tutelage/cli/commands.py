@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from tutelage.config import find_recipe, first_comment, read_recipe, shipped_recipes
+
+if TYPE_CHECKING:
+    from tutelage.cli.display import Display
 
 app = typer.Typer(
     help="Reinforcement learning of language models over their whole life.",
@@ -30,12 +35,11 @@ Out = Annotated[Path | None, typer.Option("--out", help="The run's folder. Defau
 @app.command()
 def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None) -> None:
     """Run a recipe from its beginning."""
-    from tutelage.cli.display import Display
     from tutelage.pipelines import run_recipe
 
     declared = read_recipe(find_recipe(recipe), overrides or ())
     folder = out or Path("runs") / f"{declared.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    with Display() as display:
+    with _display_of_run(folder) as display:
         display.note(f"run folder: {folder}")
         report = run_recipe(declared, folder, display)
     _conclude(report)
@@ -53,12 +57,24 @@ def check(recipe: RecipeName, overrides: Overrides = None) -> None:
 @app.command()
 def resume(folder: Annotated[Path, typer.Argument(help="The run's folder.")]) -> None:
     """Go on with a run where it was."""
-    from tutelage.cli.display import Display
     from tutelage.pipelines import resume_run
 
-    with Display() as display:
+    with _display_of_run(folder) as display:
         report = resume_run(folder, display)
     _conclude(report)
+
+
+@contextmanager
+def _display_of_run(folder: Path) -> Iterator[Display]:
+    """A display that says, when the run is interrupted, how it goes on."""
+    from tutelage.cli.display import Display
+
+    with Display() as display:
+        try:
+            yield display
+        except KeyboardInterrupt:
+            display.note(f"interrupted; go on with: tutelage resume {folder}")
+            raise
 
 
 def _conclude(report: Path) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from tutelage.config.part import Part, Table, nearest, validate
-from tutelage.config.settings import Checkpoints, Optimizer, Sampling
+from tutelage.config.settings import Checkpoints, Correction, Optimizer, Reference, Sampling
 from tutelage.errors import ConfigError
 from tutelage.types import Split
 
@@ -65,6 +65,11 @@ class RlStage(Part):
     completions_per_prompt: PositiveInt = 8
     epochs: PositiveInt = 1  # passes over the samples of a step
     updates_per_epoch: PositiveInt = 1  # 1: on-policy
+    refills: NonNegativeInt = 10  # further rounds of sampling in a step, where the algorithm finds groups uninformative
+    replay: NonNegativeInt = 0  # earlier steps whose groups are learned from again beside the new ones
+    ratio_to: Literal["learner", "sampler"] = "learner"  # whose log-probabilities are the ratio's denominator
+    correction: Correction = Correction()
+    reference: Reference = Reference()
     tokens_per_microbatch: PositiveInt = 4096
     sampling: Sampling = Sampling()
     optimizer: Optimizer = Optimizer()
@@ -73,14 +78,49 @@ class RlStage(Part):
     max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of a step's samples; above it the run stops
 
 
-Stage = Annotated[EvaluateStage | SftStage | RlStage, Field(discriminator="type")]
+class ControlStage(Part):
+    """Reinforcement learning of a small network in a gymnasium environment, by the algorithms of language models.
+
+    A step collects either `length` steps of `copies` environments, or, with `episodes`, that many whole episodes from
+    each of `copies` beginnings, which are then an algorithm's group.
+    """
+
+    type: Literal["control"]
+    name: Name
+    environment: str
+    algorithm: Table = Field(default={"type": "ppo", "discount": 0.99, "critic": {"kind": "model"}})
+    steps: PositiveInt = 100
+    copies: PositiveInt = 8
+    length: PositiveInt = 128
+    episodes: PositiveInt | None = None
+    epochs: PositiveInt = 10  # passes over a step's transitions; under a trust region, the critic's
+    transitions_per_update: PositiveInt | Literal["all"] = 64  # drawn anew in each epoch
+    hidden: tuple[PositiveInt, ...] = (64, 64)  # of policy and critic, each; tanh
+    normalise_observations: bool = True
+    normalise_rewards: bool = False
+    optimizer: Optimizer = Optimizer(lr=3e-4, max_grad_norm=0.5)
+    checkpoints: Checkpoints = Checkpoints()
+
+
+class PlayStage(Part):
+    """Plays episodes in a gymnasium environment with the current control policy, or one written by hand."""
+
+    type: Literal["play"]
+    name: Name
+    environment: str
+    episodes: PositiveInt = 20
+    policy: str | None = None  # "module:function", from observations to actions; None: that of the stage before
+    greedy: bool = True  # the most likely action; else as the policy draws it
+
+
+Stage = Annotated[EvaluateStage | SftStage | RlStage | ControlStage | PlayStage, Field(discriminator="type")]
 
 
 class Recipe(Part):
     """One life of a model, as declared."""
 
     name: Name
-    model: str
+    model: str | None = None  # not for recipes of control and play stages alone
     seed: int = 0
     compute: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the machine has it in hardware
     compile_layers: bool = False  # half a minute at first; for models and machines that our own kernels do not serve
@@ -116,6 +156,8 @@ def _check_names(recipe: Recipe) -> None:
         if name in names[:i]:
             raise ConfigError(f"stage[{i}].name: '{name}' is already the name of another stage")
     for i, stage in enumerate(recipe.stage):
+        if recipe.model is None and not isinstance(stage, ControlStage | PlayStage):
+            raise ConfigError(f"model: stage '{stage.name}' ({stage.type}) needs one; name a model or a folder")
         if not isinstance(stage, SftStage) and stage.environment not in recipe.environments:
             hint = nearest(stage.environment, list(recipe.environments))
             raise ConfigError(f"stage[{i}].environment: no [environments.{stage.environment}]: {hint}")

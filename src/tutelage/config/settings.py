@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from tutelage.config.part import Part
 
 Probability = Annotated[float, Field(gt=0.0, le=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Sampling(Part):
@@ -49,3 +50,42 @@ class Checkpoints(Part):
 
     every: PositiveInt = 10  # steps
     keep: PositiveInt = 2
+
+
+class Reference(Part):
+    """How the anchor moves: not at all, to the policy every so many steps, or slowly after it."""
+
+    every: PositiveInt | None = None  # steps; 400 in DeepSeek-R1-Zero (2501.12948)
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # share of itself that it keeps in a step
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Reference:
+        if self.every is not None and self.ema is not None:
+            raise ValueError("give either every or ema, not both")
+        return self
+
+    @property
+    def moves(self) -> bool:
+        return self.every is not None or self.ema is not None
+
+
+class Correction(Part):
+    """Importance weights learner / sampler on the credit of each token: for samplers that are not quite the learner.
+
+    `full`: unbiased, of high variance; with a clipped ratio to the learner this is decoupled PPO (2110.00641).
+    `truncate`: no more than `most` (TIS; Yao et al., 2025). `mask`: 0 outside of least to most.
+    """
+
+    kind: Literal["none", "full", "truncate", "mask"] = "none"
+    least: NonNegativeFloat = 0.5  # of a weight that is not masked
+    most: PositiveFloat = 2.0  # of a weight
+
+
+class TrustRegion(Part):
+    """How far an update may go, and how it gets there. The defaults are TRPO's (1502.05477, appendix E)."""
+
+    delta: PositiveFloat = 0.01  # bound of the mean KL(behaviour || policy) of the actions, in nats
+    damping: NonNegativeFloat = 0.1  # added to the diagonal of the Fisher matrix
+    iterations: PositiveInt = 10  # of conjugate gradients
+    backtracks: PositiveInt = 10  # shorter steps that are tried before the update is refused
+    shrink: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8  # of the step, each time

@@ -38,38 +38,61 @@ class Row:
 def pack(rows: Sequence[Row], tokens_per_microbatch: int) -> list[Batch]:
     """Cuts rows, in their order, into batches of at most `tokens_per_microbatch` positions.
 
-    The first batch carries the counts of the skipped rows; where all are skipped it is an empty one.
+    As few batches as the budget allows, and these as even as can be: one that is full and one that is nearly empty
+    would take more memory, and more time. The first batch carries the counts of the skipped rows; where all are
+    skipped it is an empty one.
 
     Raises:
         DataError: a single row does not fit; the message names the budget that would do.
     """
-    batches: list[Batch] = []
-    open_rows: list[int] = []
-    used = 0
-    groups: set[int] = set()
-    for index, row in enumerate(rows):
-        alone = len(row.context) + len(row.tokens)
-        if alone > tokens_per_microbatch:
+    for row in rows:
+        if (alone := len(row.context) + len(row.tokens)) > tokens_per_microbatch:
             raise DataError(
                 f"a sequence of {alone} tokens does not fit into tokens_per_microbatch = {tokens_per_microbatch}; "
                 f"set it to {alone} or more, or shorten the sequences (max_new_tokens, the prompts)"
             )
-        if row.skipped:
-            continue
-        more = len(row.tokens) if row.group in groups else alone
-        if open_rows and used + more > tokens_per_microbatch:
-            batches.append(_assemble(rows, open_rows))
-            open_rows, used, groups, more = [], 0, set(), alone
-        open_rows.append(index)
-        used += more
-        groups.add(row.group)
+    parts = _even_parts(rows, tokens_per_microbatch)
     skipped = [row for row in rows if row.skipped]
-    if open_rows or (skipped and not batches):
-        batches.append(_assemble(rows, open_rows))
+    if skipped and not parts:
+        parts = [[]]
+    batches = [_assemble(rows, part) for part in parts]
     if skipped:
         tokens = sum(len(row.actions) for row in skipped)
         batches[0] = replace(batches[0], skipped_tokens=tokens, skipped_sequences=len(skipped))
     return batches
+
+
+def _even_parts(rows: Sequence[Row], most: int) -> list[list[int]]:
+    """The parts under the least budget that needs no more of them than the largest one does."""
+    parts = _parts(rows, most)
+    low, high = 0, most  # too little, enough
+    while len(parts) > 1 and high - low > max(1, most // 64):
+        middle = (low + high) // 2
+        tried = _parts(rows, middle)
+        if len(tried) > len(parts):
+            low = middle
+        else:
+            parts, high = tried, middle
+    return parts
+
+
+def _parts(rows: Sequence[Row], budget: int) -> list[list[int]]:
+    """Rows that are not skipped, in their order, in parts within the budget; a row above it is a part by itself."""
+    parts: list[list[int]] = []
+    used = 0
+    groups: set[int] = set()
+    for index, row in enumerate(rows):
+        if row.skipped:
+            continue
+        alone = len(row.context) + len(row.tokens)
+        more = len(row.tokens) if row.group in groups else alone
+        if not parts or used + more > budget:
+            parts.append([])
+            used, groups, more = 0, set(), alone
+        parts[-1].append(index)
+        used += more
+        groups.add(row.group)
+    return parts
 
 
 def _assemble(rows: Sequence[Row], chosen: Sequence[int]) -> Batch:

@@ -51,3 +51,33 @@ def leave_one_out(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
 def batch_centred(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
     """[P, G] reward less the mean over all valid samples of the batch, whatever their prompt."""
     return group_centred(rewards_PG.reshape(1, -1), valid_PG.reshape(1, -1)).reshape(rewards_PG.shape)
+
+
+def batch_scaled(centred_PG: Tensor, rewards_PG: Tensor, valid_PG: Tensor, eps: float = STD_EPS) -> Tensor:
+    """[P, G] advantages over (the standard deviation of all valid rewards of the batch + eps)."""
+    spread_PG = batch_centred(rewards_PG, valid_PG)
+    variance = spread_PG.square().sum() / (valid_PG.sum() - 1).clamp(min=1)
+    return centred_PG / (variance.sqrt() + eps)
+
+
+def whitened(advantages_A: Tensor, eps: float = 1e-8) -> Tensor:
+    """[A] to mean 0 and standard deviation 1 over all actions; 0 where they are all the same."""
+    if len(advantages_A) < 2:
+        return torch.zeros_like(advantages_A)
+    # Measured from the least of them, equal ones are exactly 0, and stay so in the mean.
+    above_A = advantages_A - advantages_A.min()
+    return (above_A - above_A.mean()) / (above_A.std() + eps)
+
+
+def length_rewards(lengths_PG: Tensor, correct_PG: Tensor, valid_PG: Tensor) -> Tensor:
+    """[P, G] 0.5 - (length - shortest) / (longest - shortest) of the group; at most 0 for wrong answers.
+
+    Kimi k1.5 (2501.12599), section 2.3.3. 0 in a group of equal lengths, and where invalid.
+    """
+    lengths_PG = lengths_PG.float()
+    shortest_P1 = lengths_PG.masked_fill(~valid_PG, math.inf).amin(1, keepdim=True)
+    longest_P1 = lengths_PG.masked_fill(~valid_PG, -math.inf).amax(1, keepdim=True)
+    spread_P1 = longest_P1 - shortest_P1
+    rewards_PG = 0.5 - (lengths_PG - shortest_P1) / spread_P1
+    rewards_PG = torch.where(correct_PG, rewards_PG, rewards_PG.clamp(max=0.0))
+    return torch.where(valid_PG & (spread_P1 > 0), rewards_PG, 0.0)

@@ -8,6 +8,7 @@ divergence"), in expectation:
 | k1 = x | KL | 0 | of KL |
 | k2 = x^2 / 2 | not KL | of KL, token by token | not of KL |
 | k3 = exp(-x) - 1 + x | KL | of the reverse KL, token by token | not of KL |
+| ratio * k3 | KL | of KL, token by token | - |
 
 The reverse KL is KL(reference || policy). Token by token: a loss term does not carry what a token does to the
 KL of the tokens after it. The policy gradient of k1, summed over the sequence in its reward, does, and is the
@@ -19,7 +20,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from tutelage.functional.logprobs import at_least_fp32
-from tutelage.functional.ratios import LOG_RATIO_LIMIT
+from tutelage.functional.ratios import LOG_RATIO_LIMIT, token_ratio
 
 
 def _log_ratio(policy_A: Tensor, reference_A: Tensor) -> Tensor:
@@ -45,6 +46,15 @@ def k3(policy_A: Tensor, reference_A: Tensor) -> Tensor:
     """
     log_ratio_A = _log_ratio(policy_A, reference_A).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     return (-log_ratio_A).expm1() + log_ratio_A
+
+
+def k3_unbiased(policy_A: Tensor, reference_A: Tensor, behaviour_A: Tensor) -> Tensor:
+    """[A] ratio * k3, for samples of another policy: its mean over them is the KL, and so is its gradient.
+
+    The ratio carries a gradient, too: on-policy, where it is 1, that is what k3 alone lacks (DeepSeek-V3.2,
+    2512.02556).
+    """
+    return token_ratio(policy_A, behaviour_A) * k3(policy_A, reference_A)
 
 
 def exact(policy_RV: Tensor, reference_RV: Tensor) -> Tensor:

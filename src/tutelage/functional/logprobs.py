@@ -249,10 +249,27 @@ def _chunks(hidden_AD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, rows: i
     """Each chunk of actions and its raw logits, which lie in one buffer for all of them."""
     actions, count = len(hidden_AD), max(1, len(hidden_AD) // rows)
     cuts = [*range(0, rows * count, rows), actions]  # all alike but the last: a CPU generates code for every shape
-    buffer = hidden_AD.new_empty(max(b - a for a, b in pairwise(cuts)), len(weight_VD))
+    buffer = _workspace(max(b - a for a, b in pairwise(cuts)), len(weight_VD), hidden_AD)
     for a, b in pairwise(cuts):
         logits_RV = torch.mm(hidden_AD[a:b], weight_VD.T, out=buffer[: b - a])
         yield slice(a, b), logits_RV if bias_V is None else logits_RV.add_(bias_V)
+
+
+_WORKSPACES: Final[dict[torch.dtype, Tensor]] = {}
+
+
+def _workspace(rows: int, width: int, like: Tensor) -> Tensor:
+    """[rows, width] to write over, and to be done with before the next call.
+
+    On a CPU it is the same memory each time: so large a block is otherwise mapped anew by every call, and in a virtual
+    machine its fresh pages cost more than the products that fill them.
+    """
+    if like.is_cuda:
+        return like.new_empty(rows, width)
+    held = _WORKSPACES.get(like.dtype)
+    if held is None or held.numel() < rows * width:
+        held = _WORKSPACES[like.dtype] = torch.empty(rows * width, dtype=like.dtype)
+    return held[: rows * width].view(rows, width)
 
 
 def _blocks(chunk: slice, logits_RV: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor, Tensor]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from tutelage.functional.reductions import sequence_means, sequence_sums
@@ -36,3 +37,33 @@ def whole_ratio(logprobs_A: Tensor, behaviour_A: Tensor, sequence_A: Tensor, seq
     """[B] policy / behaviour of each sequence as one action: the product of its tokens' ratios."""
     assert logprobs_A.shape == behaviour_A.shape, (logprobs_A.shape, behaviour_A.shape)
     return _ratio(sequence_sums(logprobs_A - behaviour_A, sequence_A, sequences))
+
+
+def sequence_ratio_by_token(logprobs_A: Tensor, behaviour_A: Tensor, sequence_A: Tensor, sequences: int) -> Tensor:
+    """[A] the sequence's ratio in value, each token's own in gradient: GSPO-token (2507.18071), equation 14."""
+    ratio_B = sequence_ratio(logprobs_A.detach(), behaviour_A, sequence_A, sequences)
+    return ratio_B[sequence_A] * (logprobs_A - logprobs_A.detach()).exp()
+
+
+def geometric_ratio(
+    logprobs_A: Tensor,
+    behaviour_A: Tensor,
+    advantages_A: Tensor,
+    sequence_A: Tensor,
+    sequences: int,
+    clip_low: float,
+    clip_high: float,
+) -> tuple[Tensor, Tensor]:
+    """[B] geometric mean of the tokens' ratios, each clipped on the log scale where its advantage would push it
+    further.
+
+    GMPO (Zhao et al., 2507.20673), equation 4; the second result is [A] bool, where the clip holds.
+
+    Args:
+        clip_low, clip_high: how far the log-ratio may go below and above 0; the paper has 0.4 for both.
+    """
+    log_ratio_A = logprobs_A - behaviour_A
+    too_low_A = (log_ratio_A < -clip_low) & (advantages_A < 0)
+    too_high_A = (log_ratio_A > clip_high) & (advantages_A > 0)
+    held_A = torch.where(too_low_A | too_high_A, log_ratio_A.clamp(-clip_low, clip_high), log_ratio_A)
+    return _ratio(sequence_means(held_A, sequence_A, sequences)), too_low_A | too_high_A

@@ -5,12 +5,14 @@ from tutelage.models.fetch import fetch
 from tutelage.models.loading import ModelFacts, context_length, describe, load_tokenizer
 from tutelage.models.policy import Policy, load_policy, pick_compute
 from tutelage.models.registry import ResolvedModel, known_models, resolve
+from tutelage.models.value_model import ValueModel
 
 __all__ = [
     "PACKED",
     "ModelFacts",
     "Policy",
     "ResolvedModel",
+    "ValueModel",
     "context_length",
     "describe",
     "fetch",

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.config import Sampling
 from tutelage.errors import ModelError
-from tutelage.functional.logprobs import Head, chunked_logprobs
+from tutelage.functional.logprobs import Head, chunked_logprobs, transform_logits
 from tutelage.models import fused
 from tutelage.models.attention import PACKED, compile_around_attention
 from tutelage.models.layout import layout_of, rounded_up
@@ -22,6 +22,7 @@ from tutelage.models.lean import fits_kernels
 from tutelage.models.loading import load_module, load_tokenizer, save
 from tutelage.types import Batch, Span
 
+_MAPPED = 32 << 20  # bytes from which glibc maps a block, and unmaps it when it is freed: cli/process.py
 _GRAIN = 64  # on a CPU, rows of what is multiplied are multiples of it
 
 
@@ -39,6 +40,7 @@ class Policy:
         self.tokenizer = tokenizer
         self.compute = compute
         self.version = 0
+        self._kept: dict[str, Tensor] = {}
         self.compiled = self.checkpointed = False
         self.fused = fits_kernels(module)
         module.set_attn_implementation(PACKED)
@@ -60,14 +62,23 @@ class Policy:
         Returns:
             logprobs_A, entropy_A: fp32. The [N, V] logits never exist at once.
         """
-        hidden_ND = self._hidden(batch)
+        return self.score_states(self.states(batch), batch, sampling, entropy_grad)
+
+    def states(self, batch: Batch) -> Tensor:
+        """[A, D] the hidden state in which each action of a packed batch is taken."""
+        return self._hidden(batch).index_select(0, batch.source_A.to(self.device))
+
+    def score_states(
+        self, states_AD: Tensor, batch: Batch, sampling: Sampling | None = None, entropy_grad: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """`score`, from the states: for those who need these for other things, too."""
         actions = len(batch.action_A)
-        missing = self._missing(actions)  # repeats the first action: its scores are dropped, its credit is 0
-        source_A, action_A = (F.pad(x.to(self.device), (0, missing)) for x in (batch.source_A, batch.action_A))
+        missing = self._missing(actions)  # states of 0, whose scores are dropped
+        targets_A = batch.tokens_N[batch.action_A].to(self.device)
         logprobs_A, entropy_A = chunked_logprobs(
-            hidden_ND.index_select(0, source_A),
+            F.pad(states_AD, (0, 0, 0, missing)),
             self._head(),
-            batch.tokens_N.to(self.device)[action_A],
+            F.pad(targets_A, (0, missing)),
             sampling,
             entropy_grad=entropy_grad,
         )
@@ -122,9 +133,21 @@ class Policy:
             if weight.grad is None:
                 continue
             master = self.masters[name]
-            gradient = weight.grad.float()
-            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            if master.grad is None:
+                master.grad = self._gradient_memory(name).copy_(weight.grad)
+            else:
+                master.grad.add_(weight.grad)
             weight.grad = None
+
+    def _gradient_memory(self, name: str) -> Tensor:
+        """For a master's gradient. The largest ones keep theirs: it would be mapped anew in every update."""
+        master = self.masters[name]
+        if name not in self._kept:
+            fresh = torch.empty_like(master)
+            if fresh.nbytes < _MAPPED:
+                return fresh
+            self._kept[name] = fresh
+        return self._kept[name]
 
     @torch.no_grad()
     def publish(self) -> None:
@@ -141,9 +164,33 @@ class Policy:
         """A reference: the same weights in the compute type, apart, without masters or gradients."""
         twin = copy.copy(self)
         twin.module = copy.deepcopy(self.module).requires_grad_(False)
-        twin.masters = {}
+        twin.masters, twin._kept = {}, {}
         if self.compiled:  # what torch compiled is not copied
             twin.compile_layers()
+        return twin
+
+    def logits(self, batch: Batch, sampling: Sampling) -> Tensor:
+        """[A, V] of every action's distribution, all at once, by operations that can be differentiated twice."""
+        head = self._head()
+        logits_AV = F.linear(self.states(batch), head.weight_VD, head.bias_V).float()
+        if head.softcap is not None:
+            logits_AV = torch.tanh(logits_AV / head.softcap) * head.softcap
+        return transform_logits(logits_AV, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
+
+    @torch.no_grad()
+    def follow(self, other: Policy, keep: float) -> None:
+        """Moves towards another policy: keeps a share of its own masters, and takes the rest of the other's."""
+        for name, master in self.masters.items():
+            master.lerp_(other.masters[name], 1.0 - keep)
+        self.publish()
+
+    def twin(self) -> Policy:
+        """The same weights apart, with masters of their own to be trained."""
+        twin = copy.copy(self)
+        twin.module = copy.deepcopy(self.module)
+        twin.masters, twin._kept = dict(twin.module.named_parameters()), {}
+        if self.compute != torch.float32:
+            twin.masters = {name: nn.Parameter(master.detach().clone()) for name, master in self.masters.items()}
         return twin
 
     def save(self, folder: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from tutelage.config import Recipe
 from tutelage.engines import engine_for
 from tutelage.errors import DataError
-from tutelage.models import describe, fetch, load_tokenizer, resolve
+from tutelage.models import ResolvedModel, describe, fetch, load_tokenizer, resolve
 from tutelage.rollouts import check_prompts
-from tutelage.stages import EvaluatePlan, Plan, RlPlan, SftPlan, plan_stage, render_rows
+from tutelage.stages import ControlPlan, EvaluatePlan, Plan, PlayPlan, RlPlan, SftPlan, plan_stage, render_rows
 from tutelage.training.trackers import check_trackers
 
 
@@ -24,15 +24,17 @@ class RunPlan:
     model: Path | None  # None: not on this machine yet
     model_source: str
 
-    def fetch_model(self, note: Callable[[str], None]) -> Path:
-        """The model's folder, fetched if need be."""
+    def fetch_model(self, note: Callable[[str], None]) -> Path | None:
+        """The model's folder, fetched if need be. None where no stage begins with one."""
+        if self.recipe.model is None:
+            return None
         return self.model or fetch(self.recipe.model, note)
 
     def lines(self) -> Iterator[str]:
         """The plan in words, with the sizes that follow from it."""
         recipe = self.recipe
         yield f"run       {recipe.name}, seed {recipe.seed}, compute {recipe.compute}"
-        yield f"model     {recipe.model}: {self.model_source}"
+        yield f"model     {recipe.model or 'small networks'}: {self.model_source}"
         if self.model is not None:
             facts = describe(self.model)
             engine = engine_for(recipe.engine, facts.family)
@@ -49,7 +51,7 @@ def plan_recipe(recipe: Recipe, must_reach: bool = True) -> RunPlan:
         must_reach: whether a data set that cannot be reached now is an error, as it is for a run.
     """
     check_trackers(recipe.track)
-    resolved = resolve(recipe.model)
+    resolved = ResolvedModel("", None, "made by the control stages") if recipe.model is None else resolve(recipe.model)
     stages = tuple(plan_stage(stage, recipe, must_reach) for stage in recipe.stage)
     plan = RunPlan(recipe, stages, resolved.folder, resolved.source)
     if resolved.folder is not None:
@@ -63,6 +65,8 @@ def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
     engine_for(plan.recipe.engine, facts.family)
     tokenizer = load_tokenizer(model)
     for stage_plan in plan.stages:
+        if isinstance(stage_plan, ControlPlan | PlayPlan):
+            continue
         if isinstance(stage_plan, SftPlan):
             render_rows(stage_plan, tokenizer, facts.context)
             continue
@@ -90,6 +94,12 @@ def _stage_line(plan: Plan) -> str:
             steps = f"{plan.total_steps} steps x " if found or stage.steps else ""
             shown = _count(found, "conversations")
             return f"{steps}{stage.sequences_per_step} sequences, {stage.epochs} epochs of {shown}"
+        case ControlPlan(stage=stage):
+            each = f"{stage.episodes} episodes from" if stage.episodes else f"{stage.length} steps of"
+            what = "beginnings" if stage.episodes else "environments"
+            return f"{plan.algorithm.type}, {stage.steps} steps, in each {each} {stage.copies} {what}"
+        case PlayPlan(stage=stage):
+            return f"{stage.episodes} episodes of {stage.environment} with {stage.policy or 'the policy so far'}"
         case RlPlan(stage=stage):
             samples = stage.prompts_per_step * stage.completions_per_prompt
             updates = stage.updates_per_epoch * stage.epochs

@@ -15,7 +15,7 @@ from tutelage.evaluation.words import score_name, summary_in_words
 from tutelage.pipelines.folder import RunFolder, read_result
 from tutelage.pipelines.plan import RunPlan, check_with_tokenizer, plan_recipe
 from tutelage.report import build_report
-from tutelage.stages import EvaluatePlan, Plan, Result, StageRun, run_stage, write_json
+from tutelage.stages import EvaluatePlan, Plan, PlayPlan, Result, StageRun, run_stage, write_json
 from tutelage.training import Metrics, Progress
 from tutelage.training.trackers import open_trackers
 
@@ -40,7 +40,7 @@ def resume_run(out: Path, progress: Progress) -> Path:
 
 def _run(plan: RunPlan, folder: RunFolder, progress: Progress) -> Path:
     model = plan.fetch_model(progress.note)
-    if plan.model is None:  # one that was here has been checked with the plan
+    if plan.model is None and model is not None:  # one that was here has been checked with the plan
         check_with_tokenizer(plan, model)
     metrics = Metrics(folder.path, open_trackers(plan.recipe.track, folder.path))
     samples = Journal(folder.path / "samples.jsonl")
@@ -72,7 +72,7 @@ def _stage(
     index: int,
     stage_plan: Plan,
     folder: RunFolder,
-    model: Path,
+    model: Path | None,
     metrics: Metrics,
     samples: Journal,
     progress: Progress,
@@ -83,13 +83,13 @@ def _stage(
     if (finished := read_result(stage_folder)) is not None:
         progress.note(f"{stage.name}: finished before")
         return finished
-    steps = 0 if isinstance(stage_plan, EvaluatePlan) else stage_plan.total_steps
+    steps = 0 if isinstance(stage_plan, EvaluatePlan | PlayPlan) else stage_plan.total_steps
     progress.begin_stage(stage.name, stage.type, index + 1, len(plan.stages), steps)
     run = StageRun(
         recipe=plan.recipe,
         stage=stage,
         folder=stage_folder,
-        model=model,
+        model=model or Path(),
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         metrics=metrics,
         samples=samples,
@@ -111,6 +111,8 @@ def _start(stage_folder: Path, metrics: Metrics, samples: Journal) -> dict[str, 
 
 
 def _in_words(result: Result) -> str:
-    if result["type"] != "evaluate":
+    if "scores" not in result:
         return f"{result['steps']} steps, model in {result['saved']}"
+    if result["type"] == "play":
+        return f"mean return {summary_in_words(summarise(result['scores']))}"
     return f"{score_name(result['scores'])} {summary_in_words(summarise(result['scores']))}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from tutelage.config import EvaluateStage, Recipe, RlStage, SftStage, Stage
+from tutelage.config import ControlStage, EvaluateStage, PlayStage, Recipe, RlStage, SftStage, Stage
 from tutelage.stages.context import Result, StageRun, write_json
+from tutelage.stages.control import ControlPlan, plan_control, run_control
 from tutelage.stages.evaluate import EvaluatePlan, plan_evaluate, run_evaluate
-from tutelage.stages.rl import RlPlan, plan_rl, run_rl
+from tutelage.stages.play import PlayPlan, plan_play, run_play
+from tutelage.stages.rl import run_rl
+from tutelage.stages.rl_plan import RlPlan, plan_rl
 from tutelage.stages.sft import SftPlan, plan_sft, render_rows, run_sft
 
-Plan = EvaluatePlan | SftPlan | RlPlan
+Plan = EvaluatePlan | SftPlan | RlPlan | ControlPlan | PlayPlan
 
 
 def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
@@ -24,6 +27,10 @@ def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
             return plan_sft(stage, recipe, must_reach)
         case RlStage():
             return plan_rl(stage, recipe, must_reach)
+        case ControlStage():
+            return plan_control(stage, recipe)
+        case PlayStage():
+            return plan_play(stage, recipe)
 
 
 def run_stage(plan: Plan, run: StageRun) -> Result:
@@ -35,11 +42,17 @@ def run_stage(plan: Plan, run: StageRun) -> Result:
             return run_sft(plan, run)
         case RlPlan():
             return run_rl(plan, run)
+        case ControlPlan():
+            return run_control(plan, run)
+        case PlayPlan():
+            return run_play(plan, run)
 
 
 __all__ = [
+    "ControlPlan",
     "EvaluatePlan",
     "Plan",
+    "PlayPlan",
     "Result",
     "RlPlan",
     "SftPlan",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 
-from tutelage.config import Optimizer, Recipe, Stage
+from tutelage.config import Recipe, Stage
 from tutelage.data.journal import Journal
 from tutelage.environments import Environment
 from tutelage.errors import ConfigError, RunFolderError, UnreachableError
@@ -48,23 +48,22 @@ class StageRun:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
-    def load_policy(self) -> Policy:
-        """The policy as the stage finds it."""
+    def load_policy(self, compute: Literal["fp32"] | None = None) -> Policy:
+        """The policy as the stage finds it. `compute`: what its method needs; None: as the recipe says."""
         if self.recipe.compile_layers and find_compiler() is None:
             raise ConfigError(
                 "compile_layers: torch compiles with a C++ compiler, and neither g++ nor one that CXX names was found; "
                 "install one, or set compile_layers = false"
             )
-        policy = load_policy(self.model, pick_compute(self.recipe.compute, self.device), self.device)
+        policy = load_policy(self.model, pick_compute(compute or self.recipe.compute, self.device), self.device)
         if self.recipe.compile_layers:
             policy.compile_layers()
         if self.recipe.activation_checkpointing:
             policy.checkpoint_activations()
         return policy
 
-    def begin(self, policy: Policy, settings: Optimizer) -> State:
+    def begin(self, state: State) -> State:
         """The state to train from: the newest intact checkpoint's, or the beginning. Cuts the logs back to it."""
-        state = State(policy, settings)
         offsets, refused = load_checkpoint(state, self.checkpoints)
         for line in refused:
             self.progress.note(line)
@@ -87,13 +86,13 @@ class StageRun:
         self.metrics.truncate_to(offsets["metrics"])
         self.samples.truncate_to(offsets["samples"])
 
-    def save_model(self, policy: Policy) -> str:
-        """Writes the stage's model, whole or not at all. Returns its path within the run's folder."""
+    def save_model(self, save: Callable[[Path], None]) -> str:
+        """Has the stage's model written, whole or not at all. Returns its path within the run's folder."""
         final, beside = self.folder / "model", self.folder / ".model.partial"
         for left in (final, beside):  # by a run that was killed here
             shutil.rmtree(left, ignore_errors=True)
         try:
-            policy.save(beside)
+            save(beside)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(beside, ignore_errors=True)
             raise RunFolderError(

@@ -17,7 +17,7 @@ from tutelage.errors import ConfigError, DataError, UnreachableError
 from tutelage.models import Policy, context_length
 from tutelage.rollouts import places_of_step
 from tutelage.stages.context import Result, StageRun, prompts_of
-from tutelage.training import State, fit
+from tutelage.training import State, fit, update
 from tutelage.types import Actions, Batch, Loss, Message
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ def run_sft(plan: SftPlan, run: StageRun) -> Result:
     """Trains the policy by imitation and saves it."""
     policy = run.load_policy()
     task = SftTask(plan, run, policy)
-    state = run.begin(policy, plan.stage.optimizer)
+    state = run.begin(State(policy, plan.stage.optimizer))
     fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)
-    return {"type": "sft", "steps": state.step, "saved": run.save_model(policy)}
+    return {"type": "sft", "steps": state.step, "saved": run.save_model(policy.save)}
 
 
 class SftTask:
@@ -98,9 +98,15 @@ class SftTask:
         self._metrics = {"tokens": float(sum(len(row.actions) for row in rows))}
         yield pack(rows, self.stage.tokens_per_microbatch)
 
-    def loss(self, policy: Policy, batch: Batch) -> Loss:
+    def update(self, state: State, batches: Sequence[Batch]) -> Mapping[str, float]:
+        return update(state, batches, self.loss, self.total_steps)
+
+    def after_step(self, state: State, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def loss(self, policy: Policy, batch: Batch) -> Sequence[Loss]:
         logprobs_A, entropy_A = policy.score(batch)
-        return supervised_loss(
+        loss = supervised_loss(
             Actions(
                 logprobs_A=logprobs_A,
                 entropy_A=entropy_A,
@@ -111,6 +117,7 @@ class SftTask:
                 sequences=batch.sequences,
             )
         )
+        return (loss,)
 
     def metrics(self) -> Mapping[str, float]:
         return self._metrics

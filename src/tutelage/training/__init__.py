@@ -5,6 +5,7 @@ from tutelage.training.fit import Task, fit
 from tutelage.training.metrics import Metrics
 from tutelage.training.progress import Progress, Quiet
 from tutelage.training.state import State, learning_rate
+from tutelage.training.trust_region import trust_region_update
 from tutelage.training.update import update
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "fit",
     "learning_rate",
     "load_checkpoint",
+    "trust_region_update",
     "update",
 ]

@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from tutelage.errors import RunFolderError
 from tutelage.training.state import State
 
-_MASTERS, _OPTIMIZER, _STATE, _MANIFEST = "masters.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+_MASTERS, _OPTIMIZER, _REFERENCE = "masters.safetensors", "optimizer.safetensors", "reference.safetensors"
+_STATE, _MEMORY, _MANIFEST = "state.json", "memory.json", "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,29 @@ class Snapshot:
     offsets: Mapping[str, int]
     masters: Mapping[str, torch.Tensor]
     moments: Mapping[str, torch.Tensor]
+    reference: Mapping[str, torch.Tensor]  # empty where it stays what it was
+    dials: Mapping[str, float]
+    memory: str
 
     @classmethod
     def of(cls, state: State, offsets: Mapping[str, int]) -> Self:
-        masters = {name: master.detach() for name, master in state.policy.masters.items()}
-        return cls(state.step, state.policy.version, dict(offsets), masters, _optimizer_tensors(state))
+        masters = {name: master.detach() for name, master in state.weights.items()}
+        return cls(
+            state.step,
+            state.policy.version,
+            dict(offsets),
+            masters,
+            _optimizer_tensors(state),
+            state.moving_weights(),
+            dict(state.dials),
+            state.memory.to_json(),
+        )
+
+    @property
+    def tensors(self) -> dict[str, Mapping[str, torch.Tensor]]:
+        """By file."""
+        reference = {_REFERENCE: self.reference} if self.reference else {}
+        return {_MASTERS: self.masters, _OPTIMIZER: self.moments, **reference}
 
 
 def write_checkpoint(snapshot: Snapshot, folder: Path, keep: int, copied: Callable[[], None] = lambda: None) -> Path:
@@ -56,12 +75,13 @@ def write_checkpoint(snapshot: Snapshot, folder: Path, keep: int, copied: Callab
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
-        save_file(dict(snapshot.masters), beside / _MASTERS)
-        save_file(dict(snapshot.moments), beside / _OPTIMIZER)
+        for name, tensors in snapshot.tensors.items():
+            save_file(dict(tensors), beside / name)
         copied()
         about = {"step": snapshot.step, "version": snapshot.version, "offsets": snapshot.offsets}
-        (beside / _STATE).write_text(json.dumps(about))
-        files = {name: file_digest(beside / name) for name in (_MASTERS, _OPTIMIZER, _STATE)}
+        (beside / _STATE).write_text(json.dumps({**about, "dials": snapshot.dials}))
+        (beside / _MEMORY).write_text(snapshot.memory)
+        files = {name: file_digest(beside / name) for name in (*snapshot.tensors, _STATE, _MEMORY)}
         for name in files:
             _sync(beside / name)
         (beside / _MANIFEST).write_text(json.dumps({"sha256": files}, indent=1))
@@ -94,7 +114,11 @@ def load_checkpoint(state: State, folder: Path) -> tuple[dict[str, int], list[st
             continue
         about = json.loads((path / _STATE).read_text())
         _restore(state, load_file(path / _MASTERS), load_file(path / _OPTIMIZER))
-        state.step, state.policy.version = about["step"], about["version"]
+        if state.reference is not None and (moving := state.moving_weights()):
+            _copy(load_file(path / _REFERENCE), moving)
+            state.reference.publish()
+        state.step, state.policy.version, state.dials = about["step"], about["version"], about["dials"]
+        state.memory.restore((path / _MEMORY).read_text())
         return about["offsets"], refused
     return {}, refused
 
@@ -108,21 +132,27 @@ def file_digest(path: Path) -> str:
 def _optimizer_tensors(state: State) -> dict[str, torch.Tensor]:
     return {
         f"{key}/{name}": value
-        for name, master in state.policy.masters.items()
+        for name, master in state.weights.items()
         for key, value in state.optimizer.state.get(master, {}).items()
     }
 
 
 def _restore(state: State, masters: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for name, master in state.policy.masters.items():
-            master.copy_(masters[name])
-    state.policy.publish()
-    for name, master in state.policy.masters.items():
+    _copy(masters, state.weights)
+    state.publish()
+    for name, master in state.weights.items():
+        if f"step/{name}" not in moments:
+            continue  # no gradient step has moved it
         kept: dict[str, Any] = {key: moments[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
         state.optimizer.state[master] = {
             key: value if key == "step" else value.to(master.device) for key, value in kept.items()
         }
+
+
+@torch.no_grad()
+def _copy(saved: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in into.items():
+        tensor.copy_(saved[name])
 
 
 def _steps(folder: Path) -> list[Path]:
@@ -135,7 +165,7 @@ def _fault(path: Path) -> str | None:
         manifest: dict[str, str] = json.loads((path / _MANIFEST).read_text())["sha256"]
     except (OSError, ValueError, KeyError):
         return "it has no readable manifest"
-    for name in (_MASTERS, _OPTIMIZER, _STATE):
+    for name in sorted({*manifest, _MASTERS, _OPTIMIZER, _STATE, _MEMORY}):
         if not (path / name).is_file():
             return f"{name} is missing"
         if file_digest(path / name) != manifest.get(name):

@@ -11,7 +11,6 @@ from tutelage.config import Checkpoints
 from tutelage.models import Policy
 from tutelage.training.saving import CheckpointWriter
 from tutelage.training.state import State
-from tutelage.training.update import update
 from tutelage.types import Batch, Loss
 
 
@@ -24,8 +23,16 @@ class Task(Protocol):
         """The micro-batches of each update of one step. SFT: one update. RL: roll out, score, credit, then updates."""
         ...
 
-    def loss(self, policy: Policy, batch: Batch) -> Loss:
-        """The loss of one micro-batch, as a sum with its unit."""
+    def loss(self, policy: Policy, batch: Batch) -> Sequence[Loss]:
+        """The losses of one micro-batch, each a sum with its unit: the policy's, a critic's."""
+        ...
+
+    def update(self, state: State, batches: Sequence[Batch]) -> Mapping[str, float]:
+        """Changes the weights, by whatever rule the task's method has, and returns the metrics."""
+        ...
+
+    def after_step(self, state: State, metrics: Mapping[str, float]) -> None:
+        """What moves once a step besides the weights: a reference, an algorithm's dials."""
         ...
 
     def metrics(self) -> Mapping[str, float]:
@@ -54,9 +61,10 @@ def fit(
     with CheckpointWriter(state, folder, checkpoints.keep) as writer:
         while state.step < task.total_steps:
             started = perf_counter()
-            updates = [update(state, batches, task.loss, task.total_steps) for batches in task.minibatches(state)]
+            updates = [task.update(state, batches) for batches in task.minibatches(state)]
             state.step += 1
             numbers = {**_mean(updates), **task.metrics(), "checkpoint_seconds": writer.waited()}
+            task.after_step(state, numbers)
             seconds = perf_counter() - started
             per_second = numbers["tokens"] / seconds
             record(state.step, {**numbers, "step_seconds": seconds, "tokens_per_second": per_second})

@@ -16,9 +16,9 @@ from tutelage.training.state import State
 class CheckpointWriter:
     """Saves checkpoints in the background, one at a time. Use it as a context manager: leaving it waits for the last.
 
-    No tensor is copied for it. Masters and moments change in `optimizer.step` alone, so that is what waits until they
-    have been handed to the operating system; sampling, forward and backward of the next step need not. What goes wrong
-    is raised where training next asks: in that step, or at the next save, or on leaving.
+    No tensor is copied for it. Masters and moments change in an update's last moment alone, so that is what waits until
+    they have been handed to the operating system; sampling, forward and backward of the next step need not. What goes
+    wrong is raised where training next asks: in that step, or at the next save, or on leaving.
     """
 
     def __init__(self, state: State, folder: Path, keep: int) -> None:
@@ -28,7 +28,7 @@ class CheckpointWriter:
         self._failure: BaseException | None = None
         self._thread: Thread | None = None
         self._waited = 0.0
-        self._hook = state.optimizer.register_step_pre_hook(lambda *_: self._before_change())
+        state.before_change = self._before_change
 
     def __enter__(self) -> Self:
         return self
@@ -36,7 +36,7 @@ class CheckpointWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hook.remove()
+        self._state.before_change = lambda: None
         self._finish()
         if error is None:
             self._raise_failure()

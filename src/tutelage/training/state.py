@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
 from tutelage.config import Optimizer
-from tutelage.models import Policy
+from tutelage.models import Policy, ValueModel
+from tutelage.training.memory import Memory
 
 
 class State:
-    """The policy, its optimizer, and how many steps are done.
+    """The policy, its critic where there is one, their optimizer, and how many steps are done.
+
+    `reference` is the anchor, where the algorithm has one; `moving`: is it changed, so that a checkpoint must hold it?
+    `dials` are the numbers that an algorithm turns between updates, `buffers` other tensors that change, and are saved.
 
     There is no random state: noise is derived from the run's seed and the step (`tutelage.seeds`). There is no data
     position: what a step reads is a function of its number.
     """
 
-    def __init__(self, policy: Policy, settings: Optimizer) -> None:
-        self.policy = policy
+    def __init__(
+        self,
+        policy: Policy,
+        settings: Optimizer,
+        critic: ValueModel | None = None,
+        critic_lr: float | None = None,
+        reference: Policy | None = None,
+        moving: bool = False,
+        dials: Mapping[str, float] | None = None,
+        buffers: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.policy, self.critic = policy, critic
+        self.reference, self.moving = reference, moving
+        self.dials, self.buffers = dict(dials or {}), dict(buffers or {})
         self.settings = settings
+        groups = [{"params": list(policy.masters.values()), "share": 1.0}]
+        if critic is not None:
+            share = 1.0 if critic_lr is None else critic_lr / settings.lr
+            groups.append({"params": list(critic.masters.values()), "share": share})
         self.optimizer = torch.optim.AdamW(
-            policy.masters.values(),
+            groups,
             lr=settings.lr,
             betas=settings.betas,
             eps=settings.eps,
@@ -29,6 +51,36 @@ class State:
             fused=True,
         )
         self.step = 0
+        self.memory = Memory()
+        self.before_change: Callable[[], None] = lambda: None  # waits until a checkpoint has read the tensors
+
+    @property
+    def models(self) -> tuple[Policy | ValueModel, ...]:
+        """What is trained."""
+        return (self.policy,) if self.critic is None else (self.policy, self.critic)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The masters of all that is trained, and the buffers, by name."""
+        critic = {} if self.critic is None else self.critic.masters
+        named = {f"critic/{name}": weight for name, weight in critic.items()}
+        return {**self.policy.masters, **named, **{f"buffer/{name}": tensor for name, tensor in self.buffers.items()}}
+
+    def moving_weights(self) -> dict[str, Tensor]:
+        """The reference's weights, where they move; else nothing."""
+        if self.reference is None or not self.moving:
+            return {}
+        return {name: weight.detach() for name, weight in self.reference.masters.items()}
+
+    def set_rate(self, rate: float) -> None:
+        """Sets the policy's learning rate; the critic's keeps its share of it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+
+    def publish(self) -> None:
+        """Hands the updated masters to the forwards."""
+        for model in self.models:
+            model.publish()
 
 
 def learning_rate(settings: Optimizer, step: int, total_steps: int) -> float:

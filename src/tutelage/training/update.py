@@ -1,8 +1,8 @@
-"""One update: gradients of all micro-batches, divided once by the global count, clipped, applied, published."""
+"""One update by gradient: of all micro-batches, divided once by the global counts, clipped, applied, published."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,60 +10,87 @@ from torch import Tensor
 from tutelage.errors import NonFiniteError
 from tutelage.models import Policy
 from tutelage.training.state import State, learning_rate
-from tutelage.types import Batch, Loss
+from tutelage.types import Batch, Loss, Unit
 
-LossOf = Callable[[Policy, Batch], Loss]
+LossOf = Callable[[Policy, Batch], Sequence[Loss]]
 
 
 def update(state: State, batches: Sequence[Batch], loss_of: LossOf, total_steps: int) -> dict[str, float]:
     """Applies one gradient step and returns its metrics.
 
-    Losses and metrics are sums; they are divided here, once, by the count of their unit over *all* batches, so how the
-    rows were cut into micro-batches changes nothing. Metrics are of the scored tokens, so skipped ones do not count in
-    theirs; those named `*_max` are maxima instead of sums.
+    Losses and metrics are sums; losses are divided here, once, by the count of their unit over *all* batches, so how
+    the rows were cut into micro-batches changes nothing. Metrics are of the scored tokens, so skipped ones do not
+    count in theirs; those named `*_max` are maxima instead of sums.
 
     Raises:
         NonFiniteError: a loss or the gradient is not finite. Nothing was applied, no gradient is left behind.
     """
-    policy, optimizer = state.policy, state.optimizer
-    counts = {
-        "tokens": sum(len(batch.action_A) + batch.skipped_tokens for batch in batches),
-        "sequences": sum(batch.sequences + batch.skipped_sequences for batch in batches),
-    }
-    total = 0.0
-    sums: dict[str, Tensor] = {}
     try:
-        for number, batch in enumerate(batches):
-            if not len(batch.action_A):
-                continue  # nothing was acted, or all skipped: no loss, no gradient; its sequences are counted
-            loss = loss_of(policy, batch)
-            if not torch.isfinite(loss.total):
-                raise NonFiniteError(f"the loss of micro-batch {number + 1} of {len(batches)} is {loss.total.item()}")
-            (loss.total / counts[loss.unit]).backward()
-            policy.collect_gradients()
-            total += loss.total.item() / counts[loss.unit]
-            for name, value in loss.metrics.items():
-                if name not in sums:
-                    sums[name] = value
-                else:
-                    sums[name] = torch.maximum(sums[name], value) if name.endswith("_max") else sums[name] + value
-        if not any(len(batch.action_A) for batch in batches):
-            _zero_gradient(policy)
-        norm = torch.nn.utils.clip_grad_norm_(policy.masters.values(), state.settings.max_grad_norm)
-        if not torch.isfinite(norm):
-            raise NonFiniteError(f"the norm of the gradient is {norm.item()}")
+        total, sums = accumulate(state, batches, loss_of)
+        if not any(batch.acted for batch in batches):
+            _zero_gradient(state.policy)
+        norms = [_clip(model.masters, state.settings.max_grad_norm) for model in state.models]
     except NonFiniteError:
-        optimizer.zero_grad()
+        state.optimizer.zero_grad()
         raise
     rate = learning_rate(state.settings, state.step, total_steps)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad()
-    policy.publish()
-    tokens = max(1, sum(len(batch.action_A) for batch in batches))
-    metrics = {name: (s if name.endswith("_max") else s / tokens).item() for name, s in sums.items()}
-    return {"loss": total, "grad_norm": norm.item(), "lr": rate, **metrics}
+    state.set_rate(rate)
+    state.before_change()
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.publish()
+    critic = {"critic_grad_norm": norms[1]} if state.critic is not None else {}
+    return {"loss": total, "grad_norm": norms[0], "lr": rate, **critic, **means(batches, sums)}
+
+
+def accumulate(state: State, batches: Sequence[Batch], loss_of: LossOf) -> tuple[float, dict[str, Tensor]]:
+    """Leaves the gradients of the whole loss at the masters. Returns the loss, and the sums of its metrics."""
+    counts = counts_of(batches)
+    total, sums = 0.0, dict[str, Tensor]()
+    for number, batch in enumerate(batches):
+        if not batch.acted:
+            continue  # nothing was acted, or all skipped: no loss, no gradient; its sequences are counted
+        losses = loss_of(state.policy, batch)
+        share = sum_of(losses, counts)
+        if not torch.isfinite(share):
+            raise NonFiniteError(f"the loss of micro-batch {number + 1} of {len(batches)} is {share.item()}")
+        share.backward()
+        for model in state.models:
+            model.collect_gradients()
+        total += share.item()
+        for name, value in (item for loss in losses for item in loss.metrics.items()):
+            if name not in sums:
+                sums[name] = value
+            else:
+                sums[name] = torch.maximum(sums[name], value) if name.endswith("_max") else sums[name] + value
+    return total, sums
+
+
+def counts_of(batches: Sequence[Batch]) -> dict[Unit, int]:
+    """What sums are divided by: of all batches, with what was skipped."""
+    return {
+        "tokens": sum(batch.acted + batch.skipped_tokens for batch in batches),
+        "sequences": sum(batch.sequences + batch.skipped_sequences for batch in batches),
+    }
+
+
+def sum_of(losses: Sequence[Loss], counts: Mapping[Unit, int]) -> Tensor:
+    """A micro-batch's share of the whole loss."""
+    return torch.stack([loss.total / counts[loss.unit] for loss in losses]).sum()
+
+
+def means(batches: Sequence[Batch], sums: Mapping[str, Tensor]) -> dict[str, float]:
+    """Metrics for each scored token, from their sums; maxima stay."""
+    tokens = max(1, sum(batch.acted for batch in batches))
+    return {name: (s if name.endswith("_max") else s / tokens).item() for name, s in sums.items()}
+
+
+def _clip(masters: Mapping[str, Tensor], limit: float) -> float:
+    """Scales the gradient down to the limit; returns what its norm was."""
+    norm = torch.nn.utils.clip_grad_norm_(masters.values(), limit)
+    if not torch.isfinite(norm):
+        raise NonFiniteError(f"the norm of the gradient is {norm.item()}")
+    return norm.item()
 
 
 def _zero_gradient(policy: Policy) -> None:

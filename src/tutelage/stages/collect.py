@@ -1,0 +1,191 @@
+"""A step's groups: sampled, rewarded, recorded; others sampled in place of those that teach nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from tutelage.config import Sampling
+from tutelage.data.chat import Conversation, render_conversation
+from tutelage.engines import Engine
+from tutelage.errors import DataError, FailedSamplesError, NothingToLearnError
+from tutelage.models import Policy
+from tutelage.rewards import BackgroundScoring, RewardSuite
+from tutelage.rollouts import prompts_of_step, record_samples, roll_out
+from tutelage.seeds import derive_seed
+from tutelage.stages.context import StageRun, write_json
+from tutelage.stages.experience import rewards_of
+from tutelage.stages.rl_plan import RlPlan
+from tutelage.types import Group, Message, Prompt, Sample
+
+
+class Collector:
+    """Asks the prompts of a step and has the answers rewarded. `metrics` are of the step that was asked last."""
+
+    def __init__(self, plan: RlPlan, run: StageRun, engine: Engine, suite: RewardSuite) -> None:
+        self.plan, self.run, self.stage = plan, run, plan.stage
+        self.engine, self.suite = engine, suite
+        self.metrics: dict[str, float] = {}
+        self._seen: list[Group] = []
+
+    def collect(self, policy: Policy, step: int) -> list[Group]:
+        """As many groups as the stage asks prompts in a step, all of them informative to the algorithm.
+
+        Raises:
+            FailedSamplesError: too large a share of the samples could not be rewarded.
+            NothingToLearnError: the rounds of sampling are used up.
+        """
+        stage, kept = self.stage, list[Group]()
+        self._seen, seconds = [], [0.0, 0.0]
+        for attempt in range(stage.refills + 1):
+            missing = stage.prompts_per_step - len(kept)
+            groups = self._ask(policy, self._prompts(step, attempt)[:missing], step, attempt, seconds)
+            self._seen += groups
+            record_samples(self.run.samples, stage.name, step + 1, groups)
+            self._refuse_failures(groups)
+            informative = self.plan.algorithm.informative(*rewards_of(groups)).tolist()
+            kept += [group for group, keeps in zip(groups, informative, strict=True) if keeps]
+            if len(kept) == stage.prompts_per_step:
+                break
+        self.metrics = sample_metrics(self._seen)
+        self.metrics |= {"generate_seconds": seconds[0], "reward_seconds": seconds[1], "groups": float(len(self._seen))}
+        if len(kept) < stage.prompts_per_step:
+            raise NothingToLearnError(self._what_was_seen(step, len(kept)))
+        return kept
+
+    def greedy(self, policy: Policy, groups: Sequence[Group], step: int) -> Tensor:
+        """[P] what the greedy answer to each group's prompt earns; the group's mean where its reward fails."""
+        sampling = self.stage.sampling.model_copy(update={"temperature": 0.0})
+        answers = self._rewarded(policy, [group.prompt for group in groups], 1, sampling, derive_seed(step), [0.0, 0.0])
+        earned = [answer.samples[0].reward for answer in answers]
+        rewards_PG, valid_PG = rewards_of(groups)
+        mean_P = (rewards_PG * valid_PG).sum(1) / valid_PG.sum(1).clamp(min=1)
+        return torch.tensor([mean_P[i].item() if reward is None else reward for i, reward in enumerate(earned)])
+
+    def keep_evidence(self, step: int) -> str:
+        """Keeps the samples of a step that was not applied, and says where."""
+        path: Path = self.run.folder / f"failed-step-{step:06d}.json"
+        samples = [
+            {"prompt_id": s.prompt_id, "prompt_tokens": g.prompt_tokens, "tokens": s.tokens, "logprobs": s.logprobs,
+             "reward": s.reward, "text": s.text}
+            for g in self._seen
+            for s in g.samples
+        ]  # fmt: skip
+        write_json(path, samples)
+        return f"step {step} was not applied and its samples are kept in {path}"
+
+    def _prompts(self, step: int, attempt: int) -> list[Prompt]:
+        """Those whose turn it is; in a further round, others, in an order of that round's own."""
+        seed = derive_seed(self.run.seed, "refill", attempt) if attempt else self.run.seed
+        return prompts_of_step(self.plan.prompts, step, self.stage.prompts_per_step, seed)
+
+    def _ask(
+        self, policy: Policy, prompts: Sequence[Prompt], step: int, attempt: int, seconds: list[float]
+    ) -> list[Group]:
+        place = (step, attempt) if attempt else (step,)
+        seed = derive_seed(self.run.seed, "sample", *place)
+        own = self.stage.completions_per_prompt - self.plan.algorithm.needs_expert
+        return self._rewarded(
+            policy, prompts, own, self.stage.sampling, seed, seconds, self.plan.algorithm.needs_expert
+        )
+
+    def _with_expert(self, policy: Policy, group: Group) -> Group:
+        """The group with the environment's demonstration as its last answer."""
+        prompt, shown = group.prompt, self.plan.environment.demonstration(group.prompt)
+        if prompt.messages:
+            turns = (*prompt.messages, Message("assistant", shown))
+            conversation = Conversation(prompt.id, messages=turns)
+        else:
+            conversation = Conversation(prompt.id, prompt=prompt.text, completion=shown)
+        rendered = render_conversation(policy.tokenizer, conversation, "last-assistant")
+        begin, end = len(group.prompt_tokens), len(rendered.mask) - rendered.mask[::-1].index(True)
+        if tuple(rendered.tokens[:begin]) != group.prompt_tokens:
+            raise DataError(f"prompt {prompt.id!r}: its demonstration does not begin with the prompt's own tokens")
+        tokens = list(rendered.tokens[begin:end])
+        group.samples.append(
+            Sample(
+                prompt_id=prompt.id,
+                index=len(group.samples),
+                tokens=tokens,
+                logprobs=[0.0] * len(tokens),
+                text=shown,
+                finish="stop",
+                version=policy.version,
+                expert=True,
+            )
+        )
+        return group
+
+    def _rewarded(
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        completions: int,
+        sampling: Sampling,
+        seed: int,
+        seconds: list[float],
+        guided: bool = False,
+    ) -> list[Group]:
+        """Samples and rewards, the second beside the first. Adds to the seconds of both."""
+        wanted = len(prompts) * completions
+        started = perf_counter()
+        with BackgroundScoring(self.suite) as scoring:
+            groups = roll_out(
+                self.engine,
+                policy.tokenizer,
+                prompts,
+                completions,
+                sampling,
+                seed,
+                watch=lambda done, _: self.run.progress.progress(done, wanted, "samples"),
+                finished=lambda group: scoring.add(self._with_expert(policy, group) if guided else group),
+            )
+            sampled = perf_counter()
+            scoring.wait()
+        seconds[0] += sampled - started
+        seconds[1] += perf_counter() - sampled
+        return groups
+
+    def _what_was_seen(self, step: int, kept: int) -> str:
+        stage, algorithm = self.stage, self.plan.algorithm
+        return (
+            f"step {step + 1}: '{algorithm.type}' could learn from {kept} of {stage.prompts_per_step} groups wanted, "
+            f"after {stage.refills + 1} rounds and {len(self._seen)} groups; the mean reward was "
+            f"{self.metrics['reward']:.3g}, and within the others all answers earned the same. Take easier or harder "
+            "prompts, more completions_per_prompt, a finer reward, or more refills"
+        )
+
+    def _refuse_failures(self, groups: Sequence[Group]) -> None:
+        failures = [sample.failure for group in groups for sample in group.samples if sample.failure]
+        total = sum(len(group.samples) for group in groups)
+        if len(failures) > self.stage.max_failed_share * total:
+            raise FailedSamplesError(
+                f"{len(failures)} of the step's {total} samples could not be rewarded, more than max_failed_share = "
+                f"{self.stage.max_failed_share}; the first: {failures[0]}; all are in samples.jsonl"
+            )
+
+
+def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """What the step's samples were like."""
+    samples = [sample for group in groups for sample in group.samples]
+    rewarded = [sample for sample in samples if sample.reward is not None]
+    rewards = torch.tensor([sample.reward for sample in rewarded])
+    flat = [len({sample.reward for sample in group.samples if sample.reward is not None}) <= 1 for group in groups]
+    numbers = {
+        "reward": rewards.mean().item() if rewarded else 0.0,
+        "reward_std": rewards.std(correction=0).item() if rewarded else 0.0,
+        "length": sum(len(sample.tokens) for sample in samples) / len(samples),
+        "truncated": sum(sample.finish == "length" for sample in samples) / len(samples),
+        "failed": float(len(samples) - len(rewarded)),
+        "zero_spread_groups": sum(flat) / len(groups),
+        "distinct": sum(len({s.text for s in g.samples}) / len(g.samples) for g in groups) / len(groups),
+        "tokens": float(sum(len(sample.tokens) for sample in rewarded)),
+    }
+    for label in rewarded[0].rewards if rewarded else ():
+        mean = sum(sample.rewards[label] for sample in rewarded) / len(rewarded)
+        numbers["score" if label == "task" else f"reward/{label}"] = mean
+    return numbers

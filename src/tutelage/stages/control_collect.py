@@ -1,0 +1,134 @@
+"""A step's experience in a vector of environments: stretches of all, or whole episodes from the same beginnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutelage.environments.control import Gymnasium, last_observations
+from tutelage.models.control import ControlPolicy, Moments
+from tutelage.seeds import derive_seed
+
+Array = np.ndarray
+Values = Callable[[Array], Array]
+
+
+@dataclass(slots=True)
+class Stretch:
+    """What E environments showed and did over T steps. An environment's positions follow each other: flat is [E * T].
+
+    `ended` is where an episode is over, `cut` where it goes on unseen: at a time limit, or at the end of the stretch.
+    `kept` are the positions to learn from; whole episodes leave out what came after their own end.
+    """
+
+    observations_ETO: Array
+    actions_ET: Array
+    rewards_ET: Array
+    ended_ET: Array
+    cut_ET: Array
+    after_ETO: Array  # what the environment showed after the step, before it began anew
+    kept_ET: Array
+    returns: list[float]  # of the episodes that were over, in the environment's own rewards
+
+    @property
+    def stops_ET(self) -> Array:
+        return self.ended_ET | self.cut_ET
+
+    def sequences(self) -> Tensor:
+        """[A] int64 the sequence of each kept position: one for each piece of an episode."""
+        stops = self.stops_ET[self.kept_ET]
+        return torch.from_numpy(np.concatenate(([0], np.cumsum(stops)[:-1])).astype(np.int64))
+
+    def after(self, values: Values) -> Tensor:
+        """[B] the value of the state behind each sequence: 0 where its episode ended, the critic's where it was cut."""
+        stops_ET = self.stops_ET & self.kept_ET
+        expected_B = values(self.after_ETO[stops_ET])
+        return torch.from_numpy(np.where(self.ended_ET[stops_ET], 0.0, expected_B).astype(np.float32))
+
+
+class Collector:
+    """Steps the environments with the policy. Keeps their episodes going from one call to the next."""
+
+    def __init__(
+        self,
+        environment: Gymnasium,
+        policy: ControlPolicy,
+        copies: int,
+        seed: int,
+        discount: float,
+        observations: Moments | None,
+        rewards: Moments | None,
+    ) -> None:
+        self.environments, self.policy = environment.make(copies), policy
+        self.copies, self.seed, self.discount = copies, seed, discount
+        self.observations, self.rewards = observations, rewards
+        self._shown_EO: Array | None = None
+        self._earned_E = np.zeros(copies)  # of the episodes under way
+        self._discounted_E = np.zeros(copies)
+
+    def stretch(self, step: int, length: int) -> Stretch:
+        """The next `length` steps of every environment."""
+        if self._shown_EO is None:
+            self._shown_EO, _ = self.environments.reset(seed=derive_seed(self.seed, "reset", step) % 2**31)
+        return self._collect(step, length, lambda over_E: False)
+
+    def episodes(self, step: int, group: int) -> Stretch:
+        """One whole episode of every environment; those of a group begin alike."""
+        beginnings = [derive_seed(self.seed, "begin", step, place // group) % 2**31 for place in range(self.copies)]
+        self._shown_EO, _ = self.environments.reset(seed=beginnings)
+        self._earned_E[:], self._discounted_E[:] = 0.0, 0.0
+        found = self._collect(step, 10**9, lambda over_E: bool(over_E.all()))
+        stops_ET = found.stops_ET
+        found.kept_ET[:] = np.cumsum(stops_ET, 1) - stops_ET == 0  # up to the first end
+        return found
+
+    def _collect(self, step: int, length: int, enough: Callable[[Array], bool]) -> Stretch:
+        random = np.random.default_rng(derive_seed(self.seed, "act", step))
+        seen: list[tuple[Array, ...]] = []
+        returns: list[float] = []
+        over_E = np.zeros(self.copies, dtype=bool)
+        assert self._shown_EO is not None
+        while len(seen) < length and not enough(over_E):
+            inputs_EO = self._inputs(self._shown_EO, learn=True)
+            actions_E = self.policy.act(inputs_EO, random)
+            shown_EO, rewards_E, ended_E, truncated_E, infos = self.environments.step(self.policy.allowed(actions_E))
+            after_EO = last_observations(infos, shown_EO)
+            done_E = ended_E | truncated_E
+            self._earned_E += rewards_E
+            first_E = done_E & ~over_E if length == 10**9 else done_E
+            returns += self._earned_E[first_E].tolist()
+            scaled_E = self._scaled(rewards_E, done_E)
+            seen.append((inputs_EO, actions_E, scaled_E, ended_E, truncated_E & ~ended_E, after_EO))
+            self._earned_E[done_E] = 0.0
+            over_E |= done_E
+            self._shown_EO = shown_EO
+        columns = [np.stack(column, 1) for column in zip(*seen, strict=True)]
+        inputs, actions, rewards, ended, cut, after = columns
+        cut[:, -1] |= ~ended[:, -1]  # the stretch stops there, whatever the episode does
+        after = self._inputs(after.reshape(-1, after.shape[-1]), learn=False).reshape(after.shape)
+        kept = np.ones_like(ended)
+        return Stretch(inputs, actions, rewards.astype(np.float32), ended, cut, after, kept, returns)
+
+    def _inputs(self, observations_RO: Array, learn: bool) -> Array:
+        """As the network sees them."""
+        if self.observations is None:
+            return observations_RO.astype(np.float32)
+        if learn:
+            self.observations.add(observations_RO)
+        return self.observations.normalised(observations_RO)
+
+    def _scaled(self, rewards_E: Array, done_E: Array) -> Array:
+        """Rewards in standard deviations of the discounted returns, where they are normalised."""
+        if self.rewards is None:
+            return rewards_E
+        self._discounted_E = self._discounted_E * self.discount + rewards_E
+        self.rewards.add(self._discounted_E[:, None])
+        self._discounted_E[done_E] = 0.0
+        return self.rewards.normalised(rewards_E[:, None], centred=False)[:, 0]
+
+    def close(self) -> None:
+        self.environments.close()

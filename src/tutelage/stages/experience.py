@@ -1,0 +1,103 @@
+"""Groups of rewarded samples as rows to learn from, and as the experience that credit is given on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tutelage.algorithms import Algorithm
+from tutelage.data.packing import Row
+from tutelage.types import Batch, Credit, Experience, Group
+
+
+def critic_learns_alone(algorithm: Algorithm, step: int) -> bool:
+    """Is this one of the first steps, in which only the critic learns?"""
+    critic = algorithm.needs_critic
+    return critic is not None and step < critic.warmup
+
+
+def rewards_of(groups: Sequence[Group]) -> tuple[Tensor, Tensor]:
+    """rewards_PG, valid_PG: what each sample earned (0 where its reward failed), and whether it was rewarded."""
+    rewards = [[sample.reward for sample in group.samples] for group in groups]
+    valid_PG = torch.tensor([[reward is not None for reward in some] for some in rewards])
+    return torch.tensor([[reward or 0.0 for reward in some] for some in rewards]), valid_PG
+
+
+def rows_of(groups: Sequence[Group]) -> list[Row]:
+    """One row for each rewarded sample, group by group."""
+    guided = any(sample.expert for group in groups for sample in group.samples)
+    return [
+        Row(
+            group.prompt_tokens,
+            tuple(sample.tokens),
+            number,
+            fields={
+                "sampler": sample.logprobs,
+                "rewards": sample.reward,
+                **({"expert": float(sample.expert)} if guided else {}),
+            },
+        )
+        for number, group in enumerate(groups)
+        for sample in group.samples
+        if sample.reward is not None
+    ]
+
+
+def experience_of(groups: Sequence[Group], rows: Sequence[Row], greedy_P: Tensor | None) -> Experience:
+    """What the groups did and earned. `rows` are theirs, with what policy, reference and critic say of them."""
+    rewards_PG, valid_PG = rewards_of(groups)
+    lengths = torch.tensor([len(row.tokens) for row in rows])
+    sequence_A = valid_PG.flatten().nonzero()[:, 0].repeat_interleave(lengths)
+    rewards_A = torch.zeros(len(sequence_A))
+    ended = lengths > 0
+    rewards_A[lengths.cumsum(0)[ended] - 1] = rewards_PG[valid_PG][ended]
+
+    def column(name: str) -> Tensor | None:
+        if not rows or name not in rows[0].fields:
+            return None
+        return torch.cat([torch.as_tensor(row.fields[name], dtype=torch.float32) for row in rows])
+
+    behaviour_A = column("behaviour")
+    sampler_A = column("sampler")
+    return Experience(
+        rewards_PG=rewards_PG,
+        valid_PG=valid_PG,
+        truncated_PG=torch.tensor([[sample.finish == "length" for sample in group.samples] for group in groups]),
+        sequence_A=sequence_A,
+        rewards_A=rewards_A,
+        behaviour_A=sampler_A if behaviour_A is None else behaviour_A,
+        after_B=torch.zeros(rewards_PG.numel()),  # an answer is an episode: nothing comes after it
+        reference_A=column("reference"),
+        values_A=column("predicted"),
+        greedy_P=greedy_P,
+    )
+
+
+def credited(rows: Sequence[Row], credit: Credit, algorithm: Algorithm) -> list[Row]:
+    """The rows with their credit; those that can add nothing are marked to be skipped."""
+    lengths = [len(row.tokens) for row in rows]
+    advantages = credit.advantages_A.split(lengths)
+    returns = None if credit.returns_A is None else credit.returns_A.split(lengths)
+    done: list[Row] = []
+    for number, row in enumerate(rows):
+        own: dict[str, Sequence[float]] = {"advantages": advantages[number].tolist()}
+        if returns is not None:
+            own["returns"] = returns[number].tolist()
+        skipped = not algorithm.needs_zero_advantage and not advantages[number].any()
+        done.append(replace(row, fields={**row.fields, **own}, skipped=skipped))
+    return done
+
+
+def with_scores(rows: Sequence[Row], batches: Sequence[Batch], scores: Sequence[Mapping[str, Tensor]]) -> list[Row]:
+    """The rows with the [A] scores of the batches that they were packed into."""
+    done = list(rows)
+    for batch, named in zip(batches, scores, strict=True):
+        lengths = [len(rows[index].actions) for index in batch.rows]
+        parts = {name: values_A.cpu().split(lengths) for name, values_A in named.items()}
+        for place, index in enumerate(batch.rows):
+            own = {name: part[place].tolist() for name, part in parts.items()}
+            done[index] = replace(done[index], fields={**done[index].fields, **own})
+    return done

@@ -1,0 +1,77 @@
+"""What an `rl` stage is, resolved and checked before a weight is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tutelage.algorithms import Algorithm, build_algorithm
+from tutelage.config import Recipe, RlStage
+from tutelage.environments import Environment, build_environment
+from tutelage.errors import ConfigError
+from tutelage.rewards import Reward, build_rewards
+from tutelage.stages.context import prompts_of
+from tutelage.types import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class RlPlan:
+    """The stage with everything resolved that can be known before a weight is loaded."""
+
+    stage: RlStage
+    algorithm: Algorithm
+    environment: Environment
+    rewards: tuple[Reward, ...]
+    prompts: Sequence[Prompt]
+
+    @property
+    def total_steps(self) -> int:
+        return self.stage.steps
+
+
+def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
+    """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
+    algorithm = build_algorithm(stage.algorithm, f"{stage.name}.algorithm")
+    algorithm.check_group_size(stage.completions_per_prompt, f"{stage.name}.completions_per_prompt")
+    if stage.sampling.greedy:
+        raise ConfigError(
+            f"{stage.name}.sampling.temperature: 0 samples the same answer again and again, so nothing can be learned "
+            "from comparing; use 1.0"
+        )
+    if stage.updates_per_epoch > stage.prompts_per_step:
+        raise ConfigError(
+            f"{stage.name}.updates_per_epoch: {stage.updates_per_epoch} updates cannot be cut out of "
+            f"{stage.prompts_per_step} prompts; raise prompts_per_step or lower updates_per_epoch"
+        )
+    _refuse_contradictions(stage, algorithm, recipe)
+    environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
+    rewards = build_rewards(stage.rewards, f"{stage.name}.rewards", environment.scorer())
+    return RlPlan(stage, algorithm, environment, rewards, prompts_of(environment, stage.split, must_reach))
+
+
+def _refuse_contradictions(stage: RlStage, algorithm: Algorithm, recipe: Recipe) -> None:
+    """Options that cannot hold together, or would change nothing."""
+    name = stage.name
+    if stage.reference.moves and not algorithm.needs_reference:
+        raise ConfigError(f"{name}.reference: '{algorithm.type}' has no reference here; set algorithm.kl above 0")
+    if stage.ratio_to == "sampler" and stage.correction.kind != "none":
+        raise ConfigError(
+            f"{name}.correction: with ratio_to = 'sampler' the ratio itself corrects for the sampler; drop one of both"
+        )
+    if stage.replay and stage.ratio_to == "learner" and stage.correction.kind == "none":
+        raise ConfigError(
+            f"{name}.replay: an older policy wrote those answers, and nothing here corrects for it: set ratio_to = "
+            "'sampler', or correction = { kind = 'truncate' }"
+        )
+    if algorithm.trust_region is None:
+        return
+    if recipe.compute == "bf16" or recipe.compile_layers:
+        raise ConfigError(
+            f"{name}.algorithm: '{algorithm.type}' needs second derivatives in fp32: set compute = 'fp32' or 'auto', "
+            "and compile_layers = false"
+        )
+    if stage.sampling.filtered:
+        raise ConfigError(
+            f"{name}.sampling: '{algorithm.type}' bounds the KL of whole distributions, which top_k, top_p and min_p "
+            "cut off; leave them out"
+        )

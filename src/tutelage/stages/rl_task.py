@@ -1,0 +1,199 @@
+"""What the `rl` stage trains: groups -> credit -> packed batches -> loss -> update, whatever the algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from tutelage.data.packing import Row, pack
+from tutelage.functional import kl
+from tutelage.functional.corrections import importance_weights
+from tutelage.functional.value_losses import explained_variance
+from tutelage.models import Policy
+from tutelage.stages.collect import Collector
+from tutelage.stages.context import StageRun
+from tutelage.stages.experience import credited, critic_learns_alone, experience_of, rows_of, with_scores
+from tutelage.stages.rl_plan import RlPlan
+from tutelage.training import State, trust_region_update, update
+from tutelage.types import Actions, Batch, Group, Loss
+
+
+class RlTask:
+    """What `fit` trains: a policy against rewards on its own samples."""
+
+    def __init__(self, plan: RlPlan, run: StageRun, collector: Collector) -> None:
+        self.plan, self.run, self.stage, self.algorithm = plan, run, plan.stage, plan.algorithm
+        self.collector = collector
+        self.total_steps = plan.stage.steps
+        self._state: State  # of the step under way
+        self._learns = {"policy", "critic"}
+        self._metrics: dict[str, float] = {}
+        self._began = self._learning_since = 0.0
+
+    def minibatches(self, state: State) -> Iterator[Sequence[Batch]]:
+        """Rolls out, scores, credits; then the micro-batches of every update of the step."""
+        self._state, self._began = state, perf_counter()
+        fresh = self.collector.collect(state.policy, state.step)
+        groups = [*fresh, *state.memory.groups]
+        state.memory.add(fresh)
+        greedy_P = self.collector.greedy(state.policy, groups, state.step) if self.algorithm.needs_greedy else None
+        self._metrics, self._learning_since = self.collector.metrics, perf_counter()
+        rows = self._credited(groups, greedy_P)
+        parts = self.stage.updates_per_epoch
+        places = [row.group * parts // len(groups) for row in rows]  # whole groups, in as many parts
+        updates = [self._packed([r for r, at in zip(rows, places, strict=True) if at == part]) for part in range(parts)]
+        alone = critic_learns_alone(self.algorithm, state.step)
+        self._learns = {"critic"} if alone else {"policy", "critic"}
+        if self.algorithm.trust_region is not None and not alone:
+            self._learns = {"policy"}
+            yield [batch for batches in updates for batch in batches]  # one update by natural gradient
+            self._learns = {"critic"}  # whose updates follow
+            if self.algorithm.needs_critic is None:
+                return
+        for _ in range(self.stage.epochs):
+            yield from (batches for batches in updates if batches)
+
+    def update(self, state: State, batches: Sequence[Batch]) -> Mapping[str, float]:
+        """By gradient, or under a trust region where the algorithm has one."""
+        region = self.algorithm.trust_region
+        if region is None or "policy" not in self._learns:
+            return update(state, batches, self.loss, self.total_steps)
+        return trust_region_update(state, batches, self.loss, self._divergence, region)
+
+    def loss(self, policy: Policy, batch: Batch) -> Sequence[Loss]:
+        """The algorithm's loss, with the gap between sampler and learner beside it, and the critic's."""
+        state, critic = self._state, self.algorithm.needs_critic
+        learning = "policy" in self._learns
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learning):
+            states_AD = policy.states(batch)
+            actions = self._actions(policy, batch, states_AD)
+        losses = [self._policy_loss(actions, batch)] if learning else []
+        if critic is not None and state.critic is not None and "critic" in self._learns:
+            losses.append(critic.loss(actions.with_values(state.critic.values(batch, states_AD))))
+        return losses
+
+    def after_step(self, state: State, metrics: Mapping[str, float]) -> None:
+        """Turns the algorithm's dials, and moves the reference."""
+        state.dials = dict(self.algorithm.turned(state.dials, metrics))
+        moves, reference = self.stage.reference, state.reference
+        if reference is None or not moves.moves:
+            return
+        state.before_change()
+        if moves.ema is not None:
+            reference.follow(state.policy, moves.ema)
+        elif moves.every is not None and state.step % moves.every == 0:
+            reference.follow(state.policy, 0.0)
+
+    def metrics(self) -> Mapping[str, float]:
+        now, numbers = perf_counter(), self._metrics
+        learning = now - self._learning_since
+        accounted = numbers["generate_seconds"] + numbers["reward_seconds"] + learning
+        return {**numbers, "learn_seconds": learning, "overhead_seconds": now - self._began - accounted}
+
+    @property
+    def _credit_reads_scores(self) -> bool:
+        """Must the policy score its samples before they are credited?"""
+        algorithm = self.algorithm
+        return algorithm.needs_critic is not None or (algorithm.kl > 0.0 and algorithm.kl_in == "reward")
+
+    def _credited(self, groups: Sequence[Group], greedy_P: Tensor | None) -> list[Row]:
+        """The step's rows with their credit, and with what the losses will read beside it."""
+        rows = rows_of(groups)
+        if self._credit_reads_scores:
+            rows = self._scored(rows)
+        experience = experience_of(groups, rows, greedy_P)
+        credit = self.algorithm.credit(self.algorithm.penalised(experience))
+        if experience.values_A is not None and credit.returns_A is not None:
+            explained = explained_variance(experience.values_A, credit.returns_A)
+            self._metrics["explained_variance"] = explained.item()
+        rows = credited(rows, credit, self.algorithm)
+        self._metrics["skipped"] = _skipped_share(rows)
+        return rows if self._credit_reads_scores else self._scored(rows)
+
+    def _packed(self, rows: Sequence[Row]) -> list[Batch]:
+        return pack(rows, self.stage.tokens_per_microbatch)
+
+    def _actions(self, policy: Policy, batch: Batch, states_AD: Tensor) -> Actions:
+        """What the losses see of a micro-batch, but for the critic's values."""
+        algorithm, reference, sampling = self.algorithm, self._state.reference, self.stage.sampling
+        logprobs_A, entropy_A = policy.score_states(states_AD, batch, sampling, algorithm.entropy_bonus > 0.0)
+        field = {name: values_A.to(logprobs_A.device) for name, values_A in batch.fields.items()}
+        # On-policy the learner's own log-probabilities are the denominator: the ratio is 1, its gradient is not.
+        learner_A = field.get("behaviour", logprobs_A.detach())
+        exact = reference is not None and algorithm.kl_estimator == "exact"
+        return Actions(
+            logprobs_A=logprobs_A,
+            entropy_A=entropy_A,
+            advantages_A=field["advantages"] * self._weights(learner_A, field["sampler"]),
+            behaviour_A=field["sampler"] if self.stage.ratio_to == "sampler" else learner_A,
+            reference_A=field.get("reference"),
+            sequence_A=batch.sequence_A.to(logprobs_A.device),
+            sequences=batch.sequences,
+            predicted_A=field.get("predicted"),
+            returns_A=field.get("returns"),
+            rewards_A=field["rewards"],
+            expert_A=field["expert"].bool() if "expert" in field else None,
+            kl_A=self._exact_kl(policy, reference, batch) if exact and reference is not None else None,
+            dials=self._state.dials,
+        )
+
+    def _policy_loss(self, actions: Actions, batch: Batch) -> Loss:
+        loss = self.algorithm.loss(actions)
+        learner_A = batch.fields.get("behaviour", actions.logprobs_A.detach())
+        gap_A = (learner_A - batch.fields["sampler"].to(learner_A.device)).abs()
+        if actions.expert_A is not None:
+            gap_A = gap_A.masked_fill(actions.expert_A, 0.0)  # nobody sampled those
+        return Loss(loss.total, loss.unit, {**loss.metrics, "mismatch": gap_A.sum(), "mismatch_max": gap_A.max()})
+
+    def _weights(self, learner_A: Tensor, sampler_A: Tensor) -> Tensor | float:
+        correction = self.stage.correction
+        if correction.kind == "none":
+            return 1.0
+        return importance_weights(learner_A, sampler_A, correction.kind, correction.least, correction.most)
+
+    @torch.no_grad()
+    def _scored(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows with what must be known before the policy moves: its log-probabilities, the reference's, values."""
+        state, sampling = self._state, self.stage.sampling
+        several = (
+            self.stage.updates_per_epoch * self.stage.epochs > 1
+            or self.stage.replay > 0
+            or self.algorithm.trust_region is not None
+        )
+        own = several or self._credit_reads_scores
+        if not own and state.reference is None:
+            return list(rows)
+        batches = [batch for batch in self._packed(rows) if len(batch.action_A)]
+        scores: list[dict[str, Tensor]] = []
+        for batch in batches:
+            named: dict[str, Tensor] = {}
+            if own:
+                states_AD = state.policy.states(batch)
+                named["behaviour"] = state.policy.score_states(states_AD, batch, sampling)[0]
+                if state.critic is not None:
+                    named["predicted"] = state.critic.values(batch, states_AD)
+            if state.reference is not None:
+                named["reference"] = state.reference.score(batch, sampling)[0]
+            scores.append(named)
+        return with_scores(rows, batches, scores)
+
+    def _divergence(self, policy: Policy, other: Policy | None, batch: Batch) -> Tensor:
+        """[A] KL of each action's distribution, from that of another policy, or from its own, detached."""
+        logits_AV = policy.logits(batch, self.stage.sampling)
+        if other is None:
+            return kl.exact(logits_AV.detach(), logits_AV)
+        return kl.exact(other.logits(batch, self.stage.sampling), logits_AV)
+
+    def _exact_kl(self, policy: Policy, reference: Policy, batch: Batch) -> Tensor:
+        """[A] KL(policy || reference) of each action's distribution, with its gradient."""
+        with torch.no_grad():
+            anchor_AV = reference.logits(batch, self.stage.sampling)
+        return kl.exact(policy.logits(batch, self.stage.sampling), anchor_AV)
+
+
+def _skipped_share(rows: Sequence[Row]) -> float:
+    """Of the rewarded tokens, those that are not computed."""
+    return sum(len(row.tokens) for row in rows if row.skipped) / max(1, sum(len(row.tokens) for row in rows))

@@ -1,0 +1,109 @@
+"""One update by natural gradient under a bound on the KL, with a line search that may refuse it (TRPO)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from tutelage.config import TrustRegion
+from tutelage.errors import NonFiniteError
+from tutelage.functional.trust_region import conjugate_gradients, line_search, longest_step
+from tutelage.models import Policy
+from tutelage.training.state import State
+from tutelage.training.update import LossOf, accumulate, counts_of, means, sum_of
+from tutelage.types import Batch
+
+Divergence = Callable[[Policy, Policy | None, Batch], Tensor]
+
+
+def trust_region_update(
+    state: State,
+    batches: Sequence[Batch],
+    loss_of: LossOf,
+    divergence: Divergence,
+    region: TrustRegion,
+) -> dict[str, float]:
+    """Moves the policy along its natural gradient, as far as the mean KL(behaviour || policy) allows and the loss
+    falls.
+
+    The policy's weights must be its masters (fp32). There is no learning rate: the bound says how far.
+
+    Args:
+        loss_of: the policy's losses of a micro-batch.
+        divergence: [A] KL of each action's distribution, from that of a frozen policy, or from its own, detached.
+
+    Raises:
+        NonFiniteError: the loss, its gradient or the step is not finite. Nothing was applied.
+    """
+    policy, weights = state.policy, list(state.policy.masters.values())
+    batches = [batch for batch in batches if batch.acted]
+    if not batches:
+        return {"refused": 1.0}
+    counts = counts_of(batches)
+    try:
+        _, sums = accumulate(state, batches, loss_of)
+        gradient_D = _flat(_zero_where_none(weights))
+    finally:
+        state.optimizer.zero_grad()
+    norm = gradient_D.norm().item()
+    if not torch.isfinite(gradient_D.sum()):
+        raise NonFiniteError(f"the norm of the gradient is {norm}")
+
+    def fisher(vector_D: Tensor) -> Tensor:
+        product_D = torch.zeros_like(vector_D)
+        for batch in batches:
+            kl = divergence(policy, None, batch).sum() / counts["tokens"]
+            slopes = torch.autograd.grad(kl, weights, create_graph=True, allow_unused=True)
+            along = _flat(_with_zeros(slopes, weights)).dot(vector_D)
+            curved = torch.autograd.grad(along, weights, allow_unused=True)
+            product_D += _flat(_with_zeros(curved, weights))
+        return product_D + region.damping * vector_D
+
+    direction_D = conjugate_gradients(fisher, -gradient_D, region.iterations)
+    step_D = longest_step(direction_D, fisher(direction_D), region.delta)
+    if not torch.isfinite(step_D.sum()):
+        raise NonFiniteError("the natural gradient is not finite; raise the trust region's damping")
+    behaviour, start_D = policy.frozen_copy(), _flat(weights).clone()
+
+    @torch.no_grad()
+    def at(share: float) -> tuple[float, float]:
+        if share == 0.0:
+            _assign(weights, start_D)
+            return 0.0, 0.0
+        _assign(weights, start_D + share * step_D)
+        loss = sum(sum_of(loss_of(policy, batch), counts).item() for batch in batches)
+        kl = sum(divergence(policy, behaviour, batch).sum().item() for batch in batches) / counts["tokens"]
+        return loss, kl
+
+    with torch.no_grad():
+        before = sum(sum_of(loss_of(policy, batch), counts).item() for batch in batches)
+    state.before_change()
+    found = line_search(at, before, region.delta, region.backtracks, region.shrink)
+    policy.publish()
+    return {
+        "loss": before,
+        "grad_norm": norm,
+        "moved": found.kl,
+        "step_share": found.share,
+        "refused": float(found.share == 0.0),
+        **means(batches, sums),
+    }
+
+
+def _flat(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def _zero_where_none(weights: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+
+
+def _with_zeros(slopes: Sequence[Tensor | None], weights: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.zeros_like(w) if s is None else s for s, w in zip(slopes, weights, strict=True)]
+
+
+def _assign(weights: Sequence[Tensor], flat_D: Tensor) -> None:
+    for weight, values in zip(weights, flat_D.split([w.numel() for w in weights]), strict=True):
+        weight.copy_(values.view_as(weight))
