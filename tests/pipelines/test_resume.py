@@ -101,8 +101,8 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(
 # Programs that are killed where a clock could not hit: in the middle of the sixth step's sampling, when some groups are
 # scored already; and while a thread writes, hashes or renames a checkpoint and training goes on.
 SAMPLING = """
-from tutelage.stages import rl
-plain, steps = rl.roll_out, 0
+from tutelage.stages import collect
+plain, steps = collect.roll_out, 0
 
 def roll_out(*arguments, watch, **more):
     global steps
@@ -115,7 +115,7 @@ def roll_out(*arguments, watch, **more):
 
     return plain(*arguments, watch=dies, **more)
 
-rl.roll_out = roll_out
+collect.roll_out = roll_out
 """
 SAVING = """
 import re, time

@@ -1,4 +1,7 @@
-"""Distributions of actions other than tokens: a few choices, or a diagonal Gaussian. K: choices, or dimensions."""
+"""Distributions of actions other than tokens: a few choices (their KL is `kl.exact`), or a diagonal Gaussian.
+
+Suffix K: choices, or dimensions.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import math
 
 from torch import Tensor
 
-from tutelage.functional import kl
 from tutelage.functional.logprobs import entropy, gather_logprobs
 
 _LOG_2_PI = math.log(2.0 * math.pi)
@@ -24,11 +26,6 @@ def gaussian(mean_AK: Tensor, log_std_K: Tensor, actions_AK: Tensor) -> tuple[Te
     logprobs_A = -0.5 * (scaled_AK.square() + _LOG_2_PI).sum(-1) - log_std_K.sum()
     entropy_A = (log_std_K + 0.5 * (1.0 + _LOG_2_PI)).sum().expand(len(mean_AK))
     return logprobs_A, entropy_A
-
-
-def categorical_kl(first_AK: Tensor, second_AK: Tensor) -> Tensor:
-    """[A] KL(first || second), from logits."""
-    return kl.exact(first_AK, second_AK)
 
 
 def gaussian_kl(mean_AK: Tensor, log_std_K: Tensor, other_AK: Tensor, other_log_std_K: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tutelage.errors import ModelError
-from tutelage.functional import distributions
+from tutelage.functional import distributions, kl
 from tutelage.types import Transitions
 
 Array = np.ndarray  # acting is numpy: for a few rows, torch's calls cost several times the arithmetic
@@ -78,7 +78,7 @@ class ControlPolicy:
         with torch.no_grad():
             behaviour_AK = behaviour.module(batch.observations_AO)
         if self.log_std_K is None or behaviour.log_std_K is None:
-            return distributions.categorical_kl(behaviour_AK, outputs_AK)
+            return kl.exact(behaviour_AK, outputs_AK)
         return distributions.gaussian_kl(behaviour_AK, behaviour.log_std_K.detach(), outputs_AK, self.log_std_K)
 
     def frozen_copy(self) -> ControlPolicy:

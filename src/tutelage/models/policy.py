@@ -169,10 +169,10 @@ class Policy:
             twin.compile_layers()
         return twin
 
-    def logits(self, batch: Batch, sampling: Sampling) -> Tensor:
+    def logits(self, states_AD: Tensor, sampling: Sampling) -> Tensor:
         """[A, V] of every action's distribution, all at once, by operations that can be differentiated twice."""
         head = self._head()
-        logits_AV = F.linear(self.states(batch), head.weight_VD, head.bias_V).float()
+        logits_AV = F.linear(states_AD, head.weight_VD, head.bias_V).float()
         if head.softcap is not None:
             logits_AV = torch.tanh(logits_AV / head.softcap) * head.softcap
         return transform_logits(logits_AV, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)

@@ -19,7 +19,7 @@ from tutelage.models.control import ControlCritic, ControlPolicy, Moments, Space
 from tutelage.seeds import derive_seed
 from tutelage.stages.context import Result, StageRun
 from tutelage.stages.control_collect import Collector, Stretch
-from tutelage.stages.experience import critic_learns_alone
+from tutelage.stages.experience import turns
 from tutelage.training import State, fit, trust_region_update, update
 from tutelage.types import Actions, Experience, Loss, Transitions
 
@@ -124,17 +124,11 @@ class ControlTask:
             fields |= {"returns": credit.returns_A, "predicted": experience.values_A}
         self._note(found, whole, fields, perf_counter() - began)
         whole = replace(whole, fields=fields)
-        alone = critic_learns_alone(self.algorithm, state.step)
-        self._learns = {"critic"} if alone else {"policy", "critic"}
-        if self.algorithm.trust_region is not None and not alone:
-            self._learns = {"policy"}
-            yield [whole]  # one update by natural gradient; the critic's follow
-            self._learns = {"critic"}
-            if self.algorithm.needs_critic is None:
-                return
         random = np.random.default_rng(derive_seed(self.run.seed, "order", state.step))
-        for _ in range(stage.epochs):
-            yield from ([part] for part in _parts(whole, stage, random))
+        updates = ([part] for _ in range(stage.epochs) for part in _parts(whole, stage, random))
+        for batches, learns in turns(self.algorithm, state.step, [whole], updates):
+            self._learns = learns
+            yield batches
 
     def update(self, state: State, batches: Sequence[Transitions]) -> Mapping[str, float]:
         region = self.algorithm.trust_region

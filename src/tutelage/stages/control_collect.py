@@ -74,32 +74,33 @@ class Collector:
         """The next `length` steps of every environment."""
         if self._shown_EO is None:
             self._shown_EO, _ = self.environments.reset(seed=derive_seed(self.seed, "reset", step) % 2**31)
-        return self._collect(step, length, lambda over_E: False)
+        return self._collect(step, length)
 
     def episodes(self, step: int, group: int) -> Stretch:
         """One whole episode of every environment; those of a group begin alike."""
         beginnings = [derive_seed(self.seed, "begin", step, place // group) % 2**31 for place in range(self.copies)]
         self._shown_EO, _ = self.environments.reset(seed=beginnings)
         self._earned_E[:], self._discounted_E[:] = 0.0, 0.0
-        found = self._collect(step, 10**9, lambda over_E: bool(over_E.all()))
+        found = self._collect(step, None)
         stops_ET = found.stops_ET
         found.kept_ET[:] = np.cumsum(stops_ET, 1) - stops_ET == 0  # up to the first end
         return found
 
-    def _collect(self, step: int, length: int, enough: Callable[[Array], bool]) -> Stretch:
+    def _collect(self, step: int, length: int | None) -> Stretch:
+        """So many steps; None: until every environment has been over once."""
         random = np.random.default_rng(derive_seed(self.seed, "act", step))
         seen: list[tuple[Array, ...]] = []
         returns: list[float] = []
         over_E = np.zeros(self.copies, dtype=bool)
         assert self._shown_EO is not None
-        while len(seen) < length and not enough(over_E):
+        while not over_E.all() if length is None else len(seen) < length:
             inputs_EO = self._inputs(self._shown_EO, learn=True)
             actions_E = self.policy.act(inputs_EO, random)
             shown_EO, rewards_E, ended_E, truncated_E, infos = self.environments.step(self.policy.allowed(actions_E))
             after_EO = last_observations(infos, shown_EO)
             done_E = ended_E | truncated_E
             self._earned_E += rewards_E
-            first_E = done_E & ~over_E if length == 10**9 else done_E
+            first_E = done_E & ~over_E if length is None else done_E
             returns += self._earned_E[first_E].tolist()
             scaled_E = self._scaled(rewards_E, done_E)
             seen.append((inputs_EO, actions_E, scaled_E, ended_E, truncated_E & ~ended_E, after_EO))

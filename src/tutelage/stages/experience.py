@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +14,23 @@ from tutelage.data.packing import Row
 from tutelage.types import Batch, Credit, Experience, Group
 
 
-def critic_learns_alone(algorithm: Algorithm, step: int) -> bool:
-    """Is this one of the first steps, in which only the critic learns?"""
+def turns(
+    algorithm: Algorithm, step: int, whole: Sequence[Any], updates: Iterable[Sequence[Any]]
+) -> Iterator[tuple[Sequence[Any], set[str]]]:
+    """The micro-batches of each update of a step, and who learns in it: the policy, the critic or both.
+
+    In its first steps a critic may learn alone. Under a trust region the policy takes one step on everything, and the
+    updates are the critic's.
+    """
     critic = algorithm.needs_critic
-    return critic is not None and step < critic.warmup
+    if critic is not None and step < critic.warmup:
+        yield from ((batches, {"critic"}) for batches in updates)
+    elif algorithm.trust_region is None:
+        yield from ((batches, {"policy", "critic"}) for batches in updates)
+    else:
+        yield whole, {"policy"}
+        if critic is not None:
+            yield from ((batches, {"critic"}) for batches in updates)
 
 
 def rewards_of(groups: Sequence[Group]) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from tutelage.functional.value_losses import explained_variance
 from tutelage.models import Policy
 from tutelage.stages.collect import Collector
 from tutelage.stages.context import StageRun
-from tutelage.stages.experience import credited, critic_learns_alone, experience_of, rows_of, with_scores
+from tutelage.stages.experience import credited, experience_of, rows_of, turns, with_scores
 from tutelage.stages.rl_plan import RlPlan
 from tutelage.training import State, trust_region_update, update
 from tutelage.types import Actions, Batch, Group, Loss
@@ -45,16 +45,11 @@ class RlTask:
         parts = self.stage.updates_per_epoch
         places = [row.group * parts // len(groups) for row in rows]  # whole groups, in as many parts
         updates = [self._packed([r for r, at in zip(rows, places, strict=True) if at == part]) for part in range(parts)]
-        alone = critic_learns_alone(self.algorithm, state.step)
-        self._learns = {"critic"} if alone else {"policy", "critic"}
-        if self.algorithm.trust_region is not None and not alone:
-            self._learns = {"policy"}
-            yield [batch for batches in updates for batch in batches]  # one update by natural gradient
-            self._learns = {"critic"}  # whose updates follow
-            if self.algorithm.needs_critic is None:
-                return
-        for _ in range(self.stage.epochs):
-            yield from (batches for batches in updates if batches)
+        updates = [batches for batches in updates if batches]
+        whole = [batch for batches in updates for batch in batches]
+        for batches, learns in turns(self.algorithm, state.step, whole, updates * self.stage.epochs):
+            self._learns = learns
+            yield batches
 
     def update(self, state: State, batches: Sequence[Batch]) -> Mapping[str, float]:
         """By gradient, or under a trust region where the algorithm has one."""
@@ -118,12 +113,11 @@ class RlTask:
 
     def _actions(self, policy: Policy, batch: Batch, states_AD: Tensor) -> Actions:
         """What the losses see of a micro-batch, but for the critic's values."""
-        algorithm, reference, sampling = self.algorithm, self._state.reference, self.stage.sampling
-        logprobs_A, entropy_A = policy.score_states(states_AD, batch, sampling, algorithm.entropy_bonus > 0.0)
+        bonus = self.algorithm.entropy_bonus > 0.0
+        logprobs_A, entropy_A = policy.score_states(states_AD, batch, self.stage.sampling, bonus)
         field = {name: values_A.to(logprobs_A.device) for name, values_A in batch.fields.items()}
         # On-policy the learner's own log-probabilities are the denominator: the ratio is 1, its gradient is not.
         learner_A = field.get("behaviour", logprobs_A.detach())
-        exact = reference is not None and algorithm.kl_estimator == "exact"
         return Actions(
             logprobs_A=logprobs_A,
             entropy_A=entropy_A,
@@ -136,7 +130,7 @@ class RlTask:
             returns_A=field.get("returns"),
             rewards_A=field["rewards"],
             expert_A=field["expert"].bool() if "expert" in field else None,
-            kl_A=self._exact_kl(policy, reference, batch) if exact and reference is not None else None,
+            kl_A=self._exact_kl(policy, batch, states_AD),
             dials=self._state.dials,
         )
 
@@ -182,16 +176,20 @@ class RlTask:
 
     def _divergence(self, policy: Policy, other: Policy | None, batch: Batch) -> Tensor:
         """[A] KL of each action's distribution, from that of another policy, or from its own, detached."""
-        logits_AV = policy.logits(batch, self.stage.sampling)
+        sampling = self.stage.sampling
+        logits_AV = policy.logits(policy.states(batch), sampling)
         if other is None:
             return kl.exact(logits_AV.detach(), logits_AV)
-        return kl.exact(other.logits(batch, self.stage.sampling), logits_AV)
+        return kl.exact(other.logits(other.states(batch), sampling), logits_AV)
 
-    def _exact_kl(self, policy: Policy, reference: Policy, batch: Batch) -> Tensor:
-        """[A] KL(policy || reference) of each action's distribution, with its gradient."""
+    def _exact_kl(self, policy: Policy, batch: Batch, states_AD: Tensor) -> Tensor | None:
+        """[A] KL(policy || reference) of each action's distribution, with its gradient, where it is asked for."""
+        reference = self._state.reference
+        if reference is None or self.algorithm.kl_estimator != "exact":
+            return None
         with torch.no_grad():
-            anchor_AV = reference.logits(batch, self.stage.sampling)
-        return kl.exact(policy.logits(batch, self.stage.sampling), anchor_AV)
+            anchor_AV = reference.logits(reference.states(batch), self.stage.sampling)
+        return kl.exact(policy.logits(states_AD, self.stage.sampling), anchor_AV)
 
 
 def _skipped_share(rows: Sequence[Row]) -> float:

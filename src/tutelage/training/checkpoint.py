@@ -36,7 +36,7 @@ class Snapshot:
     moments: Mapping[str, torch.Tensor]
     reference: Mapping[str, torch.Tensor]  # empty where it stays what it was
     dials: Mapping[str, float]
-    memory: str
+    memory: str  # empty where nothing is kept
 
     @classmethod
     def of(cls, state: State, offsets: Mapping[str, int]) -> Self:
@@ -49,7 +49,7 @@ class Snapshot:
             _optimizer_tensors(state),
             state.moving_weights(),
             dict(state.dials),
-            state.memory.to_json(),
+            state.memory.to_json() if state.memory.steps else "",
         )
 
     @property
@@ -79,9 +79,12 @@ def write_checkpoint(snapshot: Snapshot, folder: Path, keep: int, copied: Callab
             save_file(dict(tensors), beside / name)
         copied()
         about = {"step": snapshot.step, "version": snapshot.version, "offsets": snapshot.offsets}
-        (beside / _STATE).write_text(json.dumps({**about, "dials": snapshot.dials}))
-        (beside / _MEMORY).write_text(snapshot.memory)
-        files = {name: file_digest(beside / name) for name in (*snapshot.tensors, _STATE, _MEMORY)}
+        texts = {_STATE: json.dumps({**about, "dials": snapshot.dials})}
+        if snapshot.memory:
+            texts[_MEMORY] = snapshot.memory
+        for name, text in texts.items():
+            (beside / name).write_text(text)
+        files = {name: file_digest(beside / name) for name in (*snapshot.tensors, *texts)}
         for name in files:
             _sync(beside / name)
         (beside / _MANIFEST).write_text(json.dumps({"sha256": files}, indent=1))
@@ -118,7 +121,8 @@ def load_checkpoint(state: State, folder: Path) -> tuple[dict[str, int], list[st
             _copy(load_file(path / _REFERENCE), moving)
             state.reference.publish()
         state.step, state.policy.version, state.dials = about["step"], about["version"], about["dials"]
-        state.memory.restore((path / _MEMORY).read_text())
+        if (path / _MEMORY).exists():
+            state.memory.restore((path / _MEMORY).read_text())
         return about["offsets"], refused
     return {}, refused
 
@@ -165,7 +169,7 @@ def _fault(path: Path) -> str | None:
         manifest: dict[str, str] = json.loads((path / _MANIFEST).read_text())["sha256"]
     except (OSError, ValueError, KeyError):
         return "it has no readable manifest"
-    for name in sorted({*manifest, _MASTERS, _OPTIMIZER, _STATE, _MEMORY}):
+    for name in sorted({*manifest, _MASTERS, _OPTIMIZER, _STATE}):
         if not (path / name).is_file():
             return f"{name} is missing"
         if file_digest(path / name) != manifest.get(name):

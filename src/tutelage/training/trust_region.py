@@ -43,8 +43,8 @@ def trust_region_update(
         return {"refused": 1.0}
     counts = counts_of(batches)
     try:
-        _, sums = accumulate(state, batches, loss_of)
-        gradient_D = _flat(_zero_where_none(weights))
+        before, sums = accumulate(state, batches, loss_of)
+        gradient_D = _flat(_with_zeros([weight.grad for weight in weights], weights))
     finally:
         state.optimizer.zero_grad()
     norm = gradient_D.norm().item()
@@ -77,8 +77,6 @@ def trust_region_update(
         kl = sum(divergence(policy, behaviour, batch).sum().item() for batch in batches) / counts["tokens"]
         return loss, kl
 
-    with torch.no_grad():
-        before = sum(sum_of(loss_of(policy, batch), counts).item() for batch in batches)
     state.before_change()
     found = line_search(at, before, region.delta, region.backtracks, region.shrink)
     policy.publish()
@@ -94,10 +92,6 @@ def trust_region_update(
 
 def _flat(tensors: Iterable[Tensor]) -> Tensor:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
-
-
-def _zero_where_none(weights: Sequence[Tensor]) -> list[Tensor]:
-    return [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
 
 
 def _with_zeros(slopes: Sequence[Tensor | None], weights: Sequence[Tensor]) -> list[Tensor]:
