@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,14 @@ def peak_gb() -> float:
 def read_spec() -> dict[str, Any]:
     """The one argument of every program: what to do, as a JSON file."""
     return json.loads(Path(sys.argv[1]).read_text())
+
+
+def each_seed(train: Callable[[dict[str, Any], int], tuple[float, float]]) -> None:
+    """A program whose step is a whole training, which gives its seconds and its score; the seeds count up from 0."""
+    pace, spec = Pace(), read_spec()
+    seed, going = 0, pace.ready()
+    while going:
+        seconds, score = train(spec, seed)
+        seed += 1
+        going = pace.report(train_seconds=seconds, score=score)
+    pace.finish()

@@ -12,7 +12,7 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.pace import Pace, read_spec
+from bench.pace import each_seed
 from tutelage.config import Recipe
 from tutelage.pipelines import run_recipe
 from tutelage.training import Quiet
@@ -53,15 +53,5 @@ def train(spec: dict[str, Any], seed: int) -> tuple[float, float]:
     return sum(line["step_seconds"] for line in lines), mean(returns[0] for returns in scores.values())
 
 
-def main() -> None:
-    pace, spec = Pace(), read_spec()
-    seed, going = 0, pace.ready()
-    while going:
-        seconds, score = train(spec, seed)
-        seed += 1
-        going = pace.report(train_seconds=seconds, score=score)
-    pace.finish()
-
-
 if __name__ == "__main__":
-    main()
+    each_seed(train)

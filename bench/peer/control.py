@@ -12,7 +12,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from bench.pace import Pace, read_spec
+from bench.pace import each_seed
 
 
 def model_of(spec: dict[str, Any], environments: Any, seed: int) -> Any:
@@ -55,16 +55,6 @@ def train(spec: dict[str, Any], seed: int) -> tuple[float, float]:
     return seconds, float(score)
 
 
-def main() -> None:
-    torch.set_num_threads(1)  # as ours: the networks are too small to share out
-    pace, spec = Pace(), read_spec()
-    seed, going = 0, pace.ready()
-    while going:
-        seconds, score = train(spec, seed)
-        seed += 1
-        going = pace.report(train_seconds=seconds, score=score)
-    pace.finish()
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)  # as ours: the networks are too small to share out
+    each_seed(train)

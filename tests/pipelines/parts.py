@@ -1,4 +1,4 @@
-"""A user's own parts for the tests of whole runs: rewards, and an algorithm with the wrong sign."""
+"""Parts of whole runs in the tests: recipes, a tiny model, and an algorithm with the wrong sign."""
 
 from __future__ import annotations
 
@@ -8,18 +8,7 @@ from typing import Literal
 from tests.tiny import tiny_model, tiny_tokenizer
 from tutelage.algorithms import Reinforce
 from tutelage.models.loading import save
-from tutelage.types import Credit, Experience, Prompt, Sample
-
-
-def share_of_digits(prompt: Prompt, sample: Sample) -> float:
-    """What a tiny random model can learn in seconds: to write digits."""
-    return sum(character.isdigit() for character in sample.text) / max(1, len(sample.text))
-
-
-def fails_on_odd_samples(prompt: Prompt, sample: Sample) -> float:
-    if sample.index % 2:
-        raise RuntimeError("the grader is tired")
-    return share_of_digits(prompt, sample)
+from tutelage.types import Credit, Experience
 
 
 class WrongSign(Reinforce):
@@ -72,7 +61,7 @@ name = "reinforce"
 type = "rl"
 environment = "sums"
 algorithm = { type = "grpo", kl = 0.02 }
-rewards = [{ type = "function", function = "tests.pipelines.parts:share_of_digits" }]
+rewards = [{ type = "function", function = "tests.pipelines.rewards:share_of_digits" }]
 steps = 9
 prompts_per_step = 6
 completions_per_prompt = 4
@@ -91,5 +80,5 @@ type = "evaluate"
 environment = "sums"
 samples = 2
 sampling = { temperature = 1.0, max_new_tokens = 6 }
-rewards = [{ type = "function", function = "tests.pipelines.parts:share_of_digits" }]
+rewards = [{ type = "function", function = "tests.pipelines.rewards:share_of_digits" }]
 """

@@ -64,7 +64,7 @@ def test_several_updates_a_step_and_micro_batches_agree_with_the_record(tmp_path
 
 
 def test_failed_rewards_are_left_out_and_too_many_stop_the_run(tmp_path: Path) -> None:
-    failing = 'reinforce.rewards=[{type="function", function="tests.pipelines.parts:fails_on_odd_samples"}]'
+    failing = 'reinforce.rewards=[{type="function", function="tests.pipelines.rewards:fails_on_odd_samples"}]'
     with pytest.raises(
         FailedSamplesError, match=r"12 of the step's 24 .* the first: function: raised RuntimeError: the g"
     ):

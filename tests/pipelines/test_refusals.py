@@ -95,7 +95,7 @@ MISTAKES = [
     (["reinforce.rewards=[]"], ConfigError, r"reinforce\.rewards: give at least one"),
     (['reinforce.rewards=[{type="tsak"}]'], ConfigError, r"reinforce\.rewards\[0\]\.type: unknown 'tsak'.*'task'"),
     (
-        ['reinforce.rewards=[{type="function", function="tests.pipelines.parts:share_of_digit"}]'],
+        ['reinforce.rewards=[{type="function", function="tests.pipelines.rewards:share_of_digit"}]'],
         ConfigError,
         r"reinforce\.rewards\[0\].*share_of_digit.*did you mean 'share_of_digits'",
     ),
