@@ -33,7 +33,13 @@ def recipe_of(spec: dict[str, Any], seed: int) -> Recipe:
         "hidden": [64, 64],
         "normalise_observations": spec["normalise"],
         "normalise_rewards": spec["normalise"],
-        "optimizer": {"lr": spec["lr"], "schedule": spec["schedule"], "max_grad_norm": 0.5, "weight_decay": 0.0},
+        "optimizer": {
+            "lr": spec["lr"],
+            "schedule": spec["schedule"],
+            "final_lr_share": 0.0,
+            "eps": 1e-5,
+            "max_grad_norm": 0.5,
+        },
         "checkpoints": {"every": 10**6},
     }
     play = {"type": "play", "name": "play", "environment": "it", "episodes": 20}

@@ -9,14 +9,14 @@ import math
 
 from torch import Tensor
 
-from tutelage.functional.logprobs import entropy, gather_logprobs
-
 _LOG_2_PI = math.log(2.0 * math.pi)
 
 
 def categorical(logits_AK: Tensor, actions_A: Tensor) -> tuple[Tensor, Tensor]:
     """[A] log-probability of each action, and [A] entropy, in nats."""
-    return gather_logprobs(logits_AK, actions_A), entropy(logits_AK)
+    assert actions_A.shape == logits_AK.shape[:1], (actions_A.shape, logits_AK.shape)
+    logprobs_AK = logits_AK.log_softmax(-1)
+    return logprobs_AK.gather(1, actions_A[:, None])[:, 0], -(logprobs_AK.exp() * logprobs_AK).sum(-1)
 
 
 def gaussian(mean_AK: Tensor, log_std_K: Tensor, actions_AK: Tensor) -> tuple[Tensor, Tensor]:

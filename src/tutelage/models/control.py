@@ -44,11 +44,8 @@ class ControlPolicy:
         self.version = 0
         self.module = _network((spaces.observation, *hidden, spaces.outputs), 0.01, seed)
         self.log_std_K = nn.Parameter(torch.zeros(spaces.outputs)) if spaces.choices is None else None
-
-    @property
-    def masters(self) -> dict[str, Tensor]:
         spread = {} if self.log_std_K is None else {"log_std": self.log_std_K}
-        return {**dict(self.module.named_parameters()), **spread}
+        self.masters: dict[str, Tensor] = {**dict(self.module.named_parameters()), **spread}
 
     def act(self, observations_EO: Array, random: np.random.Generator | None) -> Array:
         """Actions [E] or [E, K] for observations [E, O]; without a source of noise, the most likely ones."""
@@ -65,12 +62,14 @@ class ControlPolicy:
         """What the environment is given: continuous actions within their bounds. The policy learns from its own."""
         return actions if self.spaces.choices is not None else np.clip(actions, self.spaces.low, self.spaces.high)
 
-    def score(self, batch: Transitions) -> tuple[Tensor, Tensor]:
-        """logprobs_A, entropy_A."""
+    def score(self, batch: Transitions, entropy_grad: bool = False) -> tuple[Tensor, Tensor]:
+        """logprobs_A, entropy_A; the second without its gradient unless asked for."""
         outputs_AK = self.module(batch.observations_AO)
         if self.log_std_K is None:
-            return distributions.categorical(outputs_AK, batch.actions_A)
-        return distributions.gaussian(outputs_AK, self.log_std_K, batch.actions_A)
+            logprobs_A, entropy_A = distributions.categorical(outputs_AK, batch.actions_A)
+        else:
+            logprobs_A, entropy_A = distributions.gaussian(outputs_AK, self.log_std_K, batch.actions_A)
+        return logprobs_A, entropy_A if entropy_grad else entropy_A.detach()
 
     def divergence(self, other: ControlPolicy | None, batch: Transitions) -> Tensor:
         """[A] KL(other || self) of each action's distribution; without another, from its own, detached."""
@@ -124,10 +123,7 @@ class ControlCritic:
 
     def __init__(self, spaces: Spaces, hidden: Sequence[int], seed: int) -> None:
         self.module = _network((spaces.observation, *hidden, 1), 1.0, seed)
-
-    @property
-    def masters(self) -> dict[str, Tensor]:
-        return dict(self.module.named_parameters())
+        self.masters: dict[str, Tensor] = dict(self.module.named_parameters())
 
     def values(self, batch: Transitions) -> Tensor:
         """[A]"""

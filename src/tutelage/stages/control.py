@@ -138,7 +138,7 @@ class ControlTask:
 
     def loss(self, policy: ControlPolicy, batch: Transitions) -> Sequence[Loss]:
         """The algorithm's loss and the critic's."""
-        logprobs_A, entropy_A = policy.score(batch)
+        logprobs_A, entropy_A = policy.score(batch, self.algorithm.entropy_bonus > 0.0)
         critic = self.algorithm.needs_critic
         actions = Actions(
             logprobs_A=logprobs_A,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -52,17 +53,18 @@ def accumulate(state: State, batches: Sequence[Batch], loss_of: LossOf) -> tuple
             continue  # nothing was acted, or all skipped: no loss, no gradient; its sequences are counted
         losses = loss_of(state.policy, batch)
         share = sum_of(losses, counts)
-        if not torch.isfinite(share):
-            raise NonFiniteError(f"the loss of micro-batch {number + 1} of {len(batches)} is {share.item()}")
+        value = share.item()
+        if not math.isfinite(value):
+            raise NonFiniteError(f"the loss of micro-batch {number + 1} of {len(batches)} is {value}")
         share.backward()
         for model in state.models:
             model.collect_gradients()
-        total += share.item()
-        for name, value in (item for loss in losses for item in loss.metrics.items()):
+        total += value
+        for name, metric in (item for loss in losses for item in loss.metrics.items()):
             if name not in sums:
-                sums[name] = value
+                sums[name] = metric
             else:
-                sums[name] = torch.maximum(sums[name], value) if name.endswith("_max") else sums[name] + value
+                sums[name] = torch.maximum(sums[name], metric) if name.endswith("_max") else sums[name] + metric
     return total, sums
 
 
@@ -87,10 +89,14 @@ def means(batches: Sequence[Batch], sums: Mapping[str, Tensor]) -> dict[str, flo
 
 def _clip(masters: Mapping[str, Tensor], limit: float) -> float:
     """Scales the gradient down to the limit; returns what its norm was."""
-    norm = torch.nn.utils.clip_grad_norm_(masters.values(), limit)
-    if not torch.isfinite(norm):
-        raise NonFiniteError(f"the norm of the gradient is {norm.item()}")
-    return norm.item()
+    gradients = [master.grad for master in masters.values() if master.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients).item()
+    if not math.isfinite(norm):
+        raise NonFiniteError(f"the norm of the gradient is {norm}")
+    if norm > limit:
+        for gradient in gradients:
+            gradient.mul_(limit / norm)
+    return norm
 
 
 def _zero_gradient(policy: Policy) -> None:
