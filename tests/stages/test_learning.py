@@ -10,7 +10,7 @@ import pytest
 
 from tests.stages.test_skipping import policy
 from tutelage.algorithms import ALGORITHMS, Algorithm
-from tutelage.config import Optimizer, Recipe, Reference, RlStage, Sampling
+from tutelage.config import Optimizer, Reference, RlStage, Sampling
 from tutelage.engines import build_engine
 from tutelage.environments import Arithmetic
 from tutelage.rewards import Reward, RewardSuite
@@ -88,7 +88,7 @@ def rewards_of_a_run(table: dict[str, Any], seed: int, wrong: bool = False) -> l
     progress = SimpleNamespace(progress=lambda *_: None)
     run: Any = SimpleNamespace(seed=seed, samples=SimpleNamespace(append=lambda line: None), progress=progress)
     state = first_state(plan, learner)
-    engine = build_engine(Recipe(name="r", stage=()).engine, learner)
+    engine = build_engine("auto", learner)
     found: list[float] = []
     with RewardSuite(plan.rewards, 10.0) as suite:
         task = RlTask(plan, run, Collector(plan, run, engine, suite))

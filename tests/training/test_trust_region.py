@@ -156,3 +156,23 @@ def test_micro_batches_change_nothing_in_a_trust_region() -> None:
     assert ends[0][0] < ends[1][0]
     for name, master in ends[0][1].items():
         torch.testing.assert_close(ends[1][1][name], master, atol=1e-6, rtol=1e-3)
+
+
+def test_the_curvature_may_be_measured_on_a_share_of_the_micro_batches() -> None:
+    """They are alike, so a share of them has the whole's curvature; the bound is held on all."""
+    steps: list[Tensor] = []
+    for share, expected in ((1.0, {0, 1, 2, 3}), (0.5, {0, 2}), (0.1, {0})):
+        bandit, measured, held = Bandit(), set[int](), set[int]()
+        parts = [SimpleNamespace(**vars(BATCH), number=number) for number in range(4)]
+
+        def noted(bandit: Any, other: Any, part: Any, measured: Any = measured, held: Any = held) -> Tensor:
+            (measured if other is None else held).add(part.number)
+            return divergence(bandit, other, part)
+
+        state, region = State(bandit, Optimizer()), TrustRegion(curvature_share=share)  # type: ignore[arg-type]
+        trust_region_update(state, parts, loss_of, noted, region)  # type: ignore[arg-type]
+        assert (measured, held) == (expected, {0, 1, 2, 3})
+        steps.append((bandit.logits_V - bandit.start_V).detach())
+    assert steps[0].abs().max() > 0.01
+    torch.testing.assert_close(steps[1], steps[0])
+    torch.testing.assert_close(steps[2], steps[0])

@@ -55,6 +55,11 @@ class Algorithm(Part, ABC):
         return self
 
     @property
+    def least_completions(self) -> int:
+        """`min_group_size`, where no option decides otherwise."""
+        return self.min_group_size
+
+    @property
     def needs_reference(self) -> bool:
         """Does the credit or the loss read `reference_A`? If not, no reference model is loaded."""
         return self.kl > 0.0
@@ -142,10 +147,10 @@ class Algorithm(Part, ABC):
 
     def check_group_size(self, completions: int, where: str = "completions_per_prompt") -> None:
         """Raises ConfigError where so few completions of a prompt could never teach anything."""
-        if completions < self.min_group_size:
+        if completions < self.least_completions:
             raise ConfigError(
                 f"{where}: {completions} is too few: '{self.type}' compares the completions of a prompt, and "
-                f"every advantage would be 0. Set it to at least {self.min_group_size}, or take the "
+                f"every advantage would be 0. Set it to at least {self.least_completions}, or take the "
                 "algorithm 'reinforce', which learns from single completions"
             )
 

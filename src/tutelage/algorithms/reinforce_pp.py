@@ -8,7 +8,6 @@ from pydantic import NonNegativeFloat
 
 from tutelage.algorithms.base import Algorithm
 from tutelage.config import Share
-from tutelage.errors import ConfigError
 from tutelage.functional import advantages, policy_losses, ratios, reductions, returns
 from tutelage.types import Actions, Credit, Experience, Loss
 
@@ -27,9 +26,9 @@ class ReinforcePp(Algorithm):
     clip_low: NonNegativeFloat = 0.2  # PPO's (1707.06347)
     clip_high: NonNegativeFloat = 0.2
 
-    def check_group_size(self, completions: int, where: str = "completions_per_prompt") -> None:
-        if self.baseline == "group" and completions < 2:
-            raise ConfigError(f"{where}: baseline = 'group' compares the completions of a prompt; set it to at least 2")
+    @property
+    def least_completions(self) -> int:
+        return 2 if self.baseline == "group" else 1
 
     def credit(self, experience: Experience) -> Credit:
         if self.baseline == "group":

@@ -9,7 +9,6 @@ from pydantic import model_validator
 from tutelage.algorithms.base import Algorithm
 from tutelage.algorithms.critic import Critic
 from tutelage.config import Share, TrustRegion
-from tutelage.errors import ConfigError
 from tutelage.functional import advantages, policy_losses, ratios, reductions
 from tutelage.types import Actions, Credit, Experience, Loss
 
@@ -42,9 +41,9 @@ class Trpo(Algorithm):
     def needs_critic(self) -> Critic | None:
         return self.critic if self.baseline == "critic" else None
 
-    def check_group_size(self, completions: int, where: str = "completions_per_prompt") -> None:
-        if self.baseline == "group" and completions < 2:
-            raise ConfigError(f"{where}: baseline = 'group' compares the completions of a prompt; set it to at least 2")
+    @property
+    def least_completions(self) -> int:
+        return 2 if self.baseline == "group" else 1
 
     @property
     def trust_region(self) -> TrustRegion:

@@ -87,5 +87,6 @@ class TrustRegion(Part):
     delta: PositiveFloat = 0.01  # bound of the mean KL(behaviour || policy) of the actions, in nats
     damping: NonNegativeFloat = 0.1  # added to the diagonal of the Fisher matrix
     iterations: PositiveInt = 10  # of conjugate gradients
+    curvature_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # of the micro-batches; the paper takes 0.1
     backtracks: PositiveInt = 10  # shorter steps that are tried before the update is refused
     shrink: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8  # of the step, each time

@@ -60,7 +60,10 @@ class Collector:
     def greedy(self, policy: Policy, groups: Sequence[Group], step: int) -> Tensor:
         """[P] what the greedy answer to each group's prompt earns; the group's mean where its reward fails."""
         sampling = self.stage.sampling.model_copy(update={"temperature": 0.0})
-        answers = self._rewarded(policy, [group.prompt for group in groups], 1, sampling, derive_seed(step), [0.0, 0.0])
+        seed, seconds = derive_seed(self.run.seed, "greedy", step), [0.0, 0.0]
+        answers = self._rewarded(policy, [group.prompt for group in groups], 1, sampling, seed, seconds)
+        for name, spent in zip(("generate_seconds", "reward_seconds"), seconds, strict=True):
+            self.metrics[name] += spent
         earned = [answer.samples[0].reward for answer in answers]
         rewards_PG, valid_PG = rewards_of(groups)
         mean_P = (rewards_PG * valid_PG).sum(1) / valid_PG.sum(1).clamp(min=1)

@@ -51,20 +51,12 @@ def trust_region_update(
     if not torch.isfinite(gradient_D.sum()):
         raise NonFiniteError(f"the norm of the gradient is {norm}")
 
-    def fisher(vector_D: Tensor) -> Tensor:
-        product_D = torch.zeros_like(vector_D)
-        for batch in batches:
-            kl = divergence(policy, None, batch).sum() / counts["tokens"]
-            slopes = torch.autograd.grad(kl, weights, create_graph=True, allow_unused=True)
-            along = _flat(_with_zeros(slopes, weights)).dot(vector_D)
-            curved = torch.autograd.grad(along, weights, allow_unused=True)
-            product_D += _flat(_with_zeros(curved, weights))
-        return product_D + region.damping * vector_D
-
+    fisher = _fisher_product(policy, batches[:: round(1.0 / region.curvature_share)], divergence, region.damping)
     direction_D = conjugate_gradients(fisher, -gradient_D, region.iterations)
     step_D = longest_step(direction_D, fisher(direction_D), region.delta)
     if not torch.isfinite(step_D.sum()):
         raise NonFiniteError("the natural gradient is not finite; raise the trust region's damping")
+    del fisher  # with the graph that it may hold
     behaviour, start_D = policy.frozen_copy(), _flat(weights).clone()
 
     @torch.no_grad()
@@ -88,6 +80,32 @@ def trust_region_update(
         "refused": float(found.share == 0.0),
         **means(batches, sums),
     }
+
+
+def _fisher_product(
+    policy: Policy, batches: Sequence[Batch], divergence: Divergence, damping: float
+) -> Callable[[Tensor], Tensor]:
+    """v -> (F + damping) v by double backward, F the Fisher matrix as the mean over the batches' actions.
+
+    The graph of a single batch is built once; of several, anew for each product, so that memory is that of one.
+    """
+    weights, tokens = list(policy.masters.values()), counts_of(batches)["tokens"]
+
+    def slopes(batch: Batch) -> Tensor:
+        kl = divergence(policy, None, batch).sum() / tokens
+        return _flat(_with_zeros(torch.autograd.grad(kl, weights, create_graph=True, allow_unused=True), weights))
+
+    only_D = slopes(batches[0]) if len(batches) == 1 else None
+
+    def product(vector_D: Tensor) -> Tensor:
+        product_D = damping * vector_D
+        for batch in batches:
+            along = (slopes(batch) if only_D is None else only_D).dot(vector_D)
+            curved = torch.autograd.grad(along, weights, retain_graph=only_D is not None, allow_unused=True)
+            product_D += _flat(_with_zeros(curved, weights))
+        return product_D
+
+    return product
 
 
 def _flat(tensors: Iterable[Tensor]) -> Tensor:
