@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import control, curves, generate, grpo, preferences, roofline, scaling, sft
+from bench import control, curves, family, generate, grpo, preferences, roofline, scaling, sft
 from bench.alternate import ROOT
 from bench.compare import Row
 from bench.inputs import BUILD, write_json
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, tuple[Run, Show]] = {
     "scaling": (scaling.run, scaling.show),
     "curves": (curves.run, curves.show),
     "control": (control.run, control.show),
+    "family": (family.run, family.show),
 }
 RESULTS = ROOT / "bench" / "results"
 

@@ -10,10 +10,10 @@ from bench.ours.staged import recipe_of, step_through
 from bench.pace import Pace, read_spec
 from tutelage.config import SftStage
 from tutelage.data.chat import Conversation
-from tutelage.models import Policy
 from tutelage.stages import SftPlan
 from tutelage.stages.context import StageRun
 from tutelage.stages.sft import SftTask
+from tutelage.training import State
 
 
 def main() -> None:
@@ -31,12 +31,13 @@ def main() -> None:
     texts = [Conversation(f"text-{i}", prompt=a, completion=b) for i, (a, b) in enumerate(spec["texts"])]
     plan = SftPlan(planned, texts)
 
-    def task_of(run: StageRun, policy: Policy) -> SftTask:
+    def make(run: StageRun) -> tuple[SftTask, State]:
+        policy = run.load_policy()
         task = SftTask(plan, run, policy)
         pace.note(learned_tokens=sum(len(row.actions) for row in task.rows))
-        return task
+        return task, State(policy, planned.optimizer)
 
-    step_through(pace, recipe, task_of)
+    step_through(pace, recipe, make)
 
 
 if __name__ == "__main__":

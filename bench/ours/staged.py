@@ -14,13 +14,12 @@ from bench.ours.facts import facts_of
 from bench.pace import Pace
 from tutelage.config import Recipe, Stage
 from tutelage.data.journal import Journal
-from tutelage.models import Policy
 from tutelage.stages.context import StageRun
 from tutelage.training import Metrics, State, Task, fit
 from tutelage.training.progress import Quiet
 
 ENDLESS = 10**6  # steps, and steps between checkpoints: the driver ends the run
-_KEPT = ("loss", "reward", "tokens")
+_KEPT = ("loss", "reward", "tokens", "groups", "moved", "refused", "entropy", "length")
 
 
 class Ended(Exception):
@@ -39,15 +38,14 @@ class Stepping(Quiet):
             raise Ended
 
 
-def step_through(pace: Pace, recipe: Recipe, make_task: Callable[[StageRun, Policy], Task]) -> None:
+def step_through(pace: Pace, recipe: Recipe, make: Callable[[StageRun], tuple[Task, State]]) -> None:
     """Runs the recipe's only stage, on the folder `recipe.model`, for as many steps as the driver asks for."""
     (stage,) = recipe.stage
     with TemporaryDirectory() as name, suppress(Ended):
         run = _run_of(recipe, stage, Path(name), pace)
-        policy = run.load_policy()
-        state = run.begin(State(policy, stage.optimizer))
-        task = make_task(run, policy)
-        pace.note(**facts_of(policy))
+        task, state = make(run)
+        run.begin(state)
+        pace.note(**facts_of(state.policy))
         if pace.ready():
             fit(task, state, run.checkpoints, stage.checkpoints, run.record, run.offsets)
     pace.finish()

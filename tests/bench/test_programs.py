@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import family
 from bench.__main__ import measure, tables
 from bench.alternate import ROOT
 from bench.inputs import Writer, model_folder
@@ -56,6 +57,28 @@ def test_a_control_training_of_ours(tmp_path: Path) -> None:
     assert 5 < row["ours"]["scores"][0] < 501
     assert row["ours"]["steps_per_second"][0] == pytest.approx(512 / row["ours"]["phases"]["train_seconds"], rel=0.01)
     assert "CartPole-v1, PPO | 1 |" in next(tables(tmp_path))
+
+
+def test_the_family_of_ours(tmp_path: Path) -> None:
+    measure("family", Settings(peer=None, steps=1, quick=True), tmp_path)
+    rows = {row["case"]: row for row in json.loads((tmp_path / "family.json").read_text())["rows"]}
+    assert all(row["groups"] == [2.0, 2.0] and 0.0 < min(row["reward"]) < 1.0 for row in rows.values())
+    assert all(0.0 < moved <= 0.01 for moved in rows["TRPO"]["moved"])
+    assert len(rows["TRPO"]["moved"]) == 2
+    assert "| DAPO | 1 |" in next(tables(tmp_path))
+
+
+def test_rewards_are_those_of_equal_samples() -> None:
+    """Steps of 2 and of 4 samples: the third and fourth are of the first one's second step."""
+    every = {"case": "a", "seed": 0, "completions": 2, "moved": [], "step_seconds": 1.0, "peak_gb": 1.0}
+    rows = [
+        {**every, "reward": [0.1, 0.3, 0.5, 0.7], "groups": [1.0, 1.0, 1.0, 1.0]},
+        {**every, "case": "b", "reward": [0.2, 0.6], "groups": [2.0, 2.0]},
+    ]
+    lines = family.show(rows).splitlines()
+    assert lines[0].startswith("| algorithm | seeds | samples 1 to 2 | samples 3 to 4 |")
+    assert [cell.split()[0] for cell in lines[2].split("|")[3:7]] == ["0.10", "0.30", "0.50", "0.70"]
+    assert [cell.split()[0] for cell in lines[3].split("|")[3:7]] == ["0.20", "0.20", "0.60", "0.60"]
 
 
 def test_texts_have_exactly_so_many_tokens() -> None:

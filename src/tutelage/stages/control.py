@@ -225,11 +225,14 @@ def _parts(whole: Transitions, stage: ControlStage, random: np.random.Generator)
         yield whole
         return
     order_A = torch.from_numpy(random.permutation(whole.acted))
-    for places_K in order_A.split(stage.transitions_per_update):
+    shuffled = (whole.observations_AO[order_A], whole.actions_A[order_A])
+    fields = {name: values_A[order_A].split(stage.transitions_per_update) for name, values_A in whole.fields.items()}
+    parts = zip(*(values.split(stage.transitions_per_update) for values in shuffled), strict=True)
+    for number, (observations_AO, actions_A) in enumerate(parts):
         yield Transitions(
-            observations_AO=whole.observations_AO[places_K],
-            actions_A=whole.actions_A[places_K],
-            sequence_A=torch.arange(len(places_K)),
-            sequences=len(places_K),
-            fields={name: values_A[places_K] for name, values_A in whole.fields.items()},
+            observations_AO=observations_AO,
+            actions_A=actions_A,
+            sequence_A=torch.arange(len(actions_A)),
+            sequences=len(actions_A),
+            fields={name: values[number] for name, values in fields.items()},
         )

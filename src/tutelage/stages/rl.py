@@ -15,10 +15,7 @@ from tutelage.training import State, fit
 
 def run_rl(plan: RlPlan, run: StageRun) -> Result:
     """Trains the policy by reinforcement and saves it."""
-    trust_region = plan.algorithm.trust_region is not None
-    policy = run.load_policy("fp32" if trust_region else None)
-    if trust_region:
-        policy.fused = False  # the fused passes have no second derivatives
+    policy = load_learner(plan, run)
     state = run.begin(first_state(plan, policy))
     engine = build_engine(run.recipe.engine, policy)
     with RewardSuite(plan.rewards, plan.stage.reward_timeout) as suite:
@@ -29,6 +26,15 @@ def run_rl(plan: RlPlan, run: StageRun) -> Result:
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {collector.keep_evidence(state.step + 1)}") from error
     return {"type": "rl", "steps": state.step, "saved": run.save_model(policy.save)}
+
+
+def load_learner(plan: RlPlan, run: StageRun) -> Policy:
+    """The policy that the stage begins with, as the algorithm's updates want it."""
+    if plan.algorithm.trust_region is None:
+        return run.load_policy()
+    policy = run.load_policy("fp32")
+    policy.fused = False  # the fused passes have no second derivatives
+    return policy
 
 
 def first_state(plan: RlPlan, policy: Policy) -> State:

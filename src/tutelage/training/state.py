@@ -39,9 +39,10 @@ class State:
         self.dials, self.buffers = dict(dials or {}), dict(buffers or {})
         self.settings = settings
         groups = [{"params": list(policy.masters.values()), "share": 1.0}]
-        if critic is not None:
-            share = 1.0 if critic_lr is None else critic_lr / settings.lr
-            groups.append({"params": list(critic.masters.values()), "share": share})
+        if critic is not None and critic_lr is not None:
+            groups.append({"params": list(critic.masters.values()), "share": critic_lr / settings.lr})
+        elif critic is not None:
+            groups[0]["params"] += critic.masters.values()  # one group is one call into the optimizer's kernel
         self.optimizer = torch.optim.AdamW(
             groups,
             lr=settings.lr,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -78,7 +80,7 @@ def counts_of(batches: Sequence[Batch]) -> dict[Unit, int]:
 
 def sum_of(losses: Sequence[Loss], counts: Mapping[Unit, int]) -> Tensor:
     """A micro-batch's share of the whole loss."""
-    return torch.stack([loss.total / counts[loss.unit] for loss in losses]).sum()
+    return reduce(add, (loss.total / counts[loss.unit] for loss in losses))
 
 
 def means(batches: Sequence[Batch], sums: Mapping[str, Tensor]) -> dict[str, float]:
