@@ -26,17 +26,20 @@ from tutelage.algorithms import (
     KlCov,
     LitePpo,
     Luffy,
+    Opo,
     Ppo,
     Reinforce,
     ReinforcePp,
     Remax,
     Rloo,
+    Sapo,
     Trpo,
     Vapo,
     build_algorithm,
     supervised_loss,
 )
 from tutelage.errors import ConfigError
+from tutelage.functional import advantages, policy_losses
 from tutelage.types import Actions, Credit, Experience, Loss
 
 CHOOSING: dict[str, Algorithm] = {  # some tokens of a micro-batch are treated apart
@@ -66,6 +69,8 @@ EVERY: dict[str, Algorithm] = {
     "cispo": Cispo(),
     "gmpo": Gmpo(),
     "kimi": Kimi(),
+    "sapo": Sapo(),
+    "opo": Opo(),
     "vapo": Vapo(),
     "luffy": Luffy(),
     **CHOOSING,
@@ -170,6 +175,7 @@ def test_on_policy_the_gradient_is_the_credit_over_the_loss_own_length(name: str
         "gspo": -credit_A / length_A,
         "gspo-token": -credit_A / length_A,
         "gmpo": -credit_A / length_A,
+        "sapo": -credit_A / length_A,
         "vapo": -credit_A - 0.1 * actions.rewards_A,
         "luffy": torch.where(actions.expert_A, -credit_A * probs_A * 0.1 / (probs_A + 0.1).square(), -credit_A),
         "kl_cov": -credit_A,  # the penalty's slope at 0 is taken as 0
@@ -267,7 +273,7 @@ def test_credit_is_the_papers() -> None:
         "reinforce": [[-1.2, -1.2, 1.8], [-0.2, 0.8, 0.0]],
     }
     of = experience(rewards_PG, valid_PG, greedy_P=torch.tensor([1.0, 2.0]))
-    for name in ("dapo", "gspo", "luffy", "cispo", "gmpo", "clip_cov", "kl_cov", "high_entropy"):
+    for name in ("dapo", "gspo", "luffy", "cispo", "gmpo", "clip_cov", "kl_cov", "high_entropy", "sapo"):
         expected[name] = expected["grpo"]
     for name, credit in expected.items():
         algorithm = build_algorithm({"type": name}, "algorithm")
@@ -337,6 +343,31 @@ def test_cispo_holds_its_weight() -> None:
     loss = Cispo(clip_low=0.2, clip_high=0.2).loss(replace(actions, logprobs_A=logprobs_A))
     (gradient_A,) = torch.autograd.grad(loss.total, logprobs_A)
     torch.testing.assert_close(gradient_A, -weight_A * actions.advantages_A)
+
+
+def test_opos_baseline_weighs_rewards_by_length() -> None:
+    """Of the second group one reward failed, the third has no answer longer than 0, the fourth earned the same."""
+    rewards_PG = torch.tensor([[1.0, 0.0, 4.0], [2.0, 6.0, 9.0], [1.0, 2.0, 3.0], [0.7, 0.7, 0.7]])
+    lengths_PG = torch.tensor([[2, 5, 1], [3, 1, 7], [0, 0, 0], [1, 2, 3]])
+    valid_PG = torch.ones_like(rewards_PG, dtype=torch.bool)
+    valid_PG[1, 2] = False
+    found_PG = advantages.length_centred(rewards_PG, lengths_PG, valid_PG)
+    expected_PG = torch.tensor([[0.25, -0.75, 3.25], [-1.0, 3.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(found_PG, expected_PG)
+    assert found_PG[3].eq(0).all()
+
+
+def test_sapos_gate_closes_sooner_where_the_advantage_is_negative() -> None:
+    """sech^2 of half the distance: the weight of a token's gradient, 1 on-policy."""
+    ratio_A = torch.tensor([1.0, 1.0, 3.0, 3.0, 0.2, 0.2], dtype=torch.float64).requires_grad_()
+    signs_A = torch.tensor([1.0, -1.0] * 3, dtype=torch.float64)
+    terms_A = policy_losses.gated_surrogate(ratio_A, signs_A, 1.0, 1.05)
+    (slopes_A,) = torch.autograd.grad(terms_A.sum(), ratio_A)
+    temperature_A = torch.tensor([1.0, 1.05] * 3, dtype=torch.float64)
+    expected_A = torch.cosh(temperature_A * (ratio_A.detach() - 1.0) / 2.0) ** -2
+    torch.testing.assert_close(-signs_A * slopes_A, expected_A)
+    assert expected_A[0] == expected_A[1] == 1.0
+    assert expected_A[3] < expected_A[2] < 1.0
 
 
 def test_dapo_learns_from_groups_with_spread_and_answers_that_ended() -> None:

@@ -21,9 +21,11 @@ from tutelage.algorithms import (
     Gspo,
     Kimi,
     KlCov,
+    Opo,
     Reinforce,
     Remax,
     Rloo,
+    Sapo,
     supervised_loss,
 )
 from tutelage.functional.advantages import STD_EPS
@@ -149,11 +151,19 @@ def test_kimis_mirror_descent_begins_along_a_fixed_share_of_the_exact_gradient(w
     close(expected(Kimi(), world, logits, group), exact * (group - 1) / group)
 
 
+@pytest.mark.parametrize("group", [2, 3])
+def test_opo_with_answers_of_one_length_is_a_fixed_share_of_the_exact_gradient(group: int) -> None:
+    """Its own sample is in the baseline, as in Dr. GRPO; with unlike lengths the weights lean on the samples, too."""
+    world, logits = World(), policy()
+    exact = -gradient(world.expected_reward(logits), logits)
+    close(expected(Opo(), world, logits, group), exact * (group - 1) / group)
+
+
 def test_token_means_of_one_length_are_the_clipped_surrogates_of_their_advantages() -> None:
-    """DAPO, CISPO, GSPO and GMPO begin where GRPO does: with answers of one length, only the unit differs."""
+    """DAPO, CISPO, GSPO, GMPO and SAPO begin where GRPO does: with answers of one length, only the unit differs."""
     world, logits = World(), policy()
     grpo = expected(Grpo(kl=0.0), world, logits, 2)
-    for algorithm in (Gspo(), Gmpo()):
+    for algorithm in (Gspo(), Gmpo(), Sapo()):
         close(expected(algorithm, world, logits, 2), grpo)
     for algorithm in (Dapo(), Cispo(), KlCov(penalty=0.0)):  # a sum over tokens, of which a sequence has two
         close(expected(algorithm, world, logits, 2), 2 * grpo)

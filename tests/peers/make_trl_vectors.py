@@ -32,6 +32,8 @@ from trl.trainer.rloo_trainer import RLOOTrainer
 
 LENGTHS = [7, 3, 0, 1, 5, 6]  # ragged, one sequence without any action
 GROUP, BUDGET = 3, 16
+ARGUMENTS = {"delta": None, "steps_per_generation": 1, "sapo_temperature_pos": 1.0, "sapo_temperature_neg": 1.05}
+BIAS_CORRECTED = SimpleNamespace(use_bias_correction_kl=True, **ARGUMENTS)
 
 
 def stub(logps_BT: Tensor, entropy_BT: Tensor, **settings: Any) -> SimpleNamespace:
@@ -39,7 +41,7 @@ def stub(logps_BT: Tensor, entropy_BT: Tensor, **settings: Any) -> SimpleNamespa
     defaults: dict[str, Any] = {
         "_get_per_token_logps_and_entropies": lambda *_, **__: (logps_BT, entropy_BT, None),
         "accelerator": SimpleNamespace(gather=same, gather_for_metrics=same, reduce=same, num_processes=1),
-        "args": SimpleNamespace(use_bias_correction_kl=False, delta=None, steps_per_generation=1),
+        "args": SimpleNamespace(use_bias_correction_kl=False, **ARGUMENTS),
         "model": SimpleNamespace(training=True),
         "_metrics": defaultdict(lambda: defaultdict(list)),
         "aux_loss_enabled": False,
@@ -127,6 +129,9 @@ def losses(inputs: dict[str, Any]) -> list[dict[str, Any]]:
         ("bnpo", GRPOTrainer, {"loss_type": "bnpo"}),
         ("gspo", GRPOTrainer, {"importance_sampling_level": "sequence", "epsilon_low": 0.05, "epsilon_high": 0.05}),
         ("rloo", RLOOTrainer, {}),
+        ("cispo", GRPOTrainer, {"loss_type": "cispo", "epsilon_high": 1.28}),
+        ("sapo", GRPOTrainer, {"loss_type": "sapo"}),
+        ("grpo, k3 corrected", GRPOTrainer, {"beta": 0.04, "args": BIAS_CORRECTED}),
     ]
     results = []
     for name, trainer, settings in cases:
@@ -136,7 +141,8 @@ def losses(inputs: dict[str, Any]) -> list[dict[str, Any]]:
         loss.backward()
         kept = ("kl", "entropy", "clip_ratio/region_mean")
         metrics = {key: value[0] for key, value in this._metrics["train"].items() if key in kept}
-        result = {"name": name, "settings": settings, "loss": loss.item(), "metrics": metrics}
+        plain = {key: value for key, value in settings.items() if key != "args"}
+        result = {"name": name, "settings": plain, "loss": loss.item(), "metrics": metrics}
         results.append(result | {"gradient": logps.grad.tolist()})
     return results
 

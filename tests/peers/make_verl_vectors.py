@@ -100,6 +100,7 @@ def advantages(core: Any, inputs: dict[str, Tensor]) -> dict[str, Any]:
         "leave_one_out": core.compute_rloo_outcome_advantage(outcome, mask, index)[0],
         "reinforce_pp": core.compute_reinforce_plus_plus_outcome_advantage(inputs["token_rewards"], mask, config)[0],
         "reinforce_pp_baseline": core.compute_reinforce_plus_plus_baseline_outcome_advantage(outcome, mask, index)[0],
+        "opo": core.compute_opo_outcome_advantage(outcome, mask, index)[0],
         "remax": core.compute_remax_outcome_advantage(outcome, inputs["greedy"].repeat_interleave(GROUP), mask)[0]
         * mask,
     }

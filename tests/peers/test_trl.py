@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tutelage.algorithms import DrGrpo, Grpo, Rloo, supervised_loss
+from tutelage.algorithms import Cispo, Dapo, DrGrpo, Grpo, Gspo, Rloo, Sapo, supervised_loss
 from tutelage.functional import advantages, logprobs, policy_losses, preference_losses, ratios, reductions
 from tutelage.types import Actions, Loss
 
@@ -31,34 +31,23 @@ def close(ours: Tensor, theirs: Any, rtol: float = 1e-9) -> None:
     torch.testing.assert_close(ours.detach(), expected, rtol=rtol, atol=rtol)
 
 
-def dapo(actions: Actions) -> Loss:
-    """DAPO's loss out of the same pieces: asymmetric clip, every token the same."""
-    ratio_A = ratios.token_ratio(actions.logprobs_A, actions.behaviour_A)
-    return Loss(*reductions.token_sum(policy_losses.clipped_surrogate(ratio_A, actions.advantages_A, 0.2, 0.28)[0]))
-
-
 def bnpo(actions: Actions) -> Loss:
     """TRL's `bnpo` divides by its micro-batch's tokens; with one micro-batch that is the global count."""
     ratio_A = ratios.token_ratio(actions.logprobs_A, actions.behaviour_A)
     return Loss(*reductions.token_sum(policy_losses.clipped_surrogate(ratio_A, actions.advantages_A, 0.2, 0.2)[0]))
 
 
-def gspo(actions: Actions) -> Loss:
-    """GSPO's loss: the ratio is the sequence's, and so is the clip."""
-    of = (actions.logprobs_A, actions.behaviour_A, actions.sequence_A, actions.sequences)
-    ratio_A = ratios.sequence_ratio(*of)[actions.sequence_A]
-    terms_A, _ = policy_losses.clipped_surrogate(ratio_A, actions.advantages_A, 0.05, 0.05)
-    return Loss(*reductions.sequence_mean_sum(terms_A, actions.sequence_A, actions.sequences))
-
-
 OURS: list[Callable[[Actions], Loss]] = [
     Grpo(kl=0.04).loss,
     Grpo(kl=0.0, clip_high=0.28).loss,
     DrGrpo(length=PEER["budget"]).loss,
-    dapo,
+    Dapo().loss,
     bnpo,
-    gspo,
+    Gspo(clip_low=0.05, clip_high=0.05).loss,
     Rloo().loss,
+    Cispo(clip_high=0.28).loss,
+    Sapo().loss,
+    Grpo(kl=0.04, kl_estimator="k3_unbiased").loss,
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tutelage.algorithms import Cispo, ClipCov, Critic, Dapo, Gmpo, Grpo, Gspo, KlCov, Ppo, ReinforcePp, Remax
+from tutelage.algorithms import Cispo, ClipCov, Critic, Dapo, Gmpo, Grpo, Gspo, KlCov, Opo, Ppo, ReinforcePp, Remax
 from tutelage.functional import advantages, kl
 from tutelage.types import Actions, Experience
 
@@ -70,6 +70,10 @@ def test_reinforce_plus_plus() -> None:
     close(padded(whole.advantages_A), PEER["advantages"]["reinforce_pp"], 1e-7)  # where the 1e-8 stands
     grouped = ReinforcePp(baseline="group").credit(OUTCOME)
     close(padded(grouped.advantages_A), PEER["advantages"]["reinforce_pp_baseline"], 1e-7)
+
+
+def test_opo() -> None:
+    close(padded(Opo().credit(OUTCOME).advantages_A), PEER["advantages"]["opo"])
 
 
 def test_remax() -> None:

@@ -20,11 +20,13 @@ from tutelage.algorithms.kimi import Kimi
 from tutelage.algorithms.kl_cov import KlCov
 from tutelage.algorithms.lite_ppo import LitePpo
 from tutelage.algorithms.luffy import Luffy
+from tutelage.algorithms.opo import Opo
 from tutelage.algorithms.ppo import Ppo
 from tutelage.algorithms.reinforce import Reinforce
 from tutelage.algorithms.reinforce_pp import ReinforcePp
 from tutelage.algorithms.remax import Remax
 from tutelage.algorithms.rloo import Rloo
+from tutelage.algorithms.sapo import Sapo
 from tutelage.algorithms.supervised import supervised_loss
 from tutelage.algorithms.trpo import Trpo
 from tutelage.algorithms.vapo import Vapo
@@ -44,11 +46,13 @@ ALGORITHMS: Final[Mapping[str, type[Algorithm]]] = {
     "kl_cov": KlCov,
     "lite_ppo": LitePpo,
     "luffy": Luffy,
+    "opo": Opo,
     "ppo": Ppo,
     "reinforce": Reinforce,
     "reinforce_pp": ReinforcePp,
     "remax": Remax,
     "rloo": Rloo,
+    "sapo": Sapo,
     "trpo": Trpo,
     "vapo": Vapo,
 }
@@ -76,11 +80,13 @@ __all__ = [
     "KlCov",
     "LitePpo",
     "Luffy",
+    "Opo",
     "Ppo",
     "Reinforce",
     "ReinforcePp",
     "Remax",
     "Rloo",
+    "Sapo",
     "Trpo",
     "Vapo",
     "build_algorithm",

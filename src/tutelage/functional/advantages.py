@@ -48,6 +48,20 @@ def leave_one_out(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
     return centred_PG * count_P1 / (count_P1 - 1).clamp(min=1)
 
 
+def length_centred(rewards_PG: Tensor, lengths_PG: Tensor, valid_PG: Tensor) -> Tensor:
+    """[P, G] reward less its group's mean reward, each weighted by its length: OPO (2505.23585), equation 6.
+
+    Args:
+        lengths_PG: actions of each sample. In a group without any, the result is 0.
+    """
+    assert lengths_PG.shape == rewards_PG.shape, (lengths_PG.shape, rewards_PG.shape)
+    centred_PG, count_P1 = _centre(rewards_PG, valid_PG)  # equal rewards are exactly 0 here, and stay so
+    weights_PG = torch.where(valid_PG, lengths_PG, 0)
+    total_P1 = weights_PG.sum(1, keepdim=True)
+    offset_P1 = (weights_PG * centred_PG).sum(1, keepdim=True) / total_P1.clamp(min=1)
+    return torch.where(valid_PG & (count_P1 > 1) & (total_P1 > 0), centred_PG - offset_P1, 0.0)
+
+
 def batch_centred(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
     """[P, G] reward less the mean over all valid samples of the batch, whatever their prompt."""
     return group_centred(rewards_PG.reshape(1, -1), valid_PG.reshape(1, -1)).reshape(rewards_PG.shape)

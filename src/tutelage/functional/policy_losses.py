@@ -54,6 +54,15 @@ def clipped_surrogate(
     return -objective, clipped
 
 
+def gated_surrogate(ratio_A: Tensor, advantages_A: Tensor, raised: float, lowered: float) -> Tensor:
+    """[A] -(4 / t) sigmoid(t (r - 1)) A: SAPO (2511.20347), equation 6, as a loss; t is `raised` where A > 0, else
+    `lowered`. At ratio 1 its gradient is REINFORCE's."""
+    assert ratio_A.shape == advantages_A.shape, (ratio_A.shape, advantages_A.shape)
+    advantages_A = advantages_A.detach()
+    temperature_A = torch.where(advantages_A > 0, raised, lowered).to(ratio_A.dtype)
+    return -4.0 / temperature_A * torch.sigmoid(temperature_A * (ratio_A - 1.0)) * advantages_A
+
+
 def cross_entropy(logprobs_A: Tensor, weights_A: Tensor) -> Tensor:
     """[A] -w log policy: imitation is reinforcement with a credit of w, in nats where w is 1."""
     return reinforce(logprobs_A, weights_A)
