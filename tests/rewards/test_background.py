@@ -120,7 +120,8 @@ def test_what_stops_the_sampling_abandons_the_scoring_and_kills_its_workers() ->
 @pytest.mark.parametrize("where", ["scoring.wait()", "time.sleep(600)"], ids=["waiting", "sampling"])
 def test_ctrl_c_ends_a_process_whose_reward_hangs(where: str) -> None:
     program = (
-        "import time\n"
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent may have had it ignored
         "from tests.rewards.made import group\n"
         "from tutelage.rewards import BackgroundScoring, RewardSuite, build_rewards\n"
         "table = {'type': 'function', 'function': 'tests.rewards.faulty:hangs'}\n"
