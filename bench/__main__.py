@@ -33,20 +33,31 @@ RESULTS = ROOT / "bench" / "results"
 
 
 def measure(name: str, settings: Settings, folder: Path) -> None:
-    """Runs one benchmark. Its file is written anew after every row, so that what is measured is not lost."""
+    """Runs one benchmark. Its file is written anew after every row, so that what is measured is not lost.
+
+    Where only some cases are measured, the rows of the others stay in it, in their places.
+    """
+    path = folder / f"{name}.json"
+    before = json.loads(path.read_text())["rows"] if settings.case and path.exists() else []
+    places = [row["case"] for row in before]
+    kept = [row for row in before if not settings.wants(row["case"])]
     result = {
         "benchmark": name,
         "command": f"python -m bench run --only {name} --steps {settings.steps}" + " --quick" * settings.quick,
+        "case": settings.case,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
         "load_average_before": load_average(),
-        "rows": [],
+        "rows": list[Row](),
     }
     run, _ = BENCHMARKS[name]
     for row in run(settings):
-        result["rows"].append(row)
+        kept.append({**row, "date": datetime.now(UTC).isoformat(timespec="seconds")})
+        result["rows"] = sorted(
+            kept, key=lambda row: places.index(row["case"]) if row["case"] in places else len(places)
+        )
         result["load_average_after"] = load_average()
-        write_json(folder / f"{name}.json", result)
+        write_json(path, result)
 
 
 def tables(folder: Path) -> Iterator[str]:
@@ -71,6 +82,7 @@ def main() -> None:
     run.add_argument("--only", help="names with commas between them, of " + ", ".join(BENCHMARKS))
     run.add_argument("--steps", type=int, default=5, help="counted steps of each program (default 5)")
     run.add_argument("--peer", help="the interpreter that has TRL; without it only ours is measured")
+    run.add_argument("--case", default="", help="only the cases whose name holds this; results of others stay")
     run.add_argument("--quick", action="store_true", help="a random model and small sizes, to see that all works")
     show = commands.add_parser("table", help="print the results as markdown")
     for command in (run, show):
@@ -82,7 +94,7 @@ def main() -> None:
     names = arguments.only.split(",") if arguments.only else list(BENCHMARKS)
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"--only: no benchmark {unknown[0]!r}; known: {', '.join(BENCHMARKS)}")
-    settings = Settings(arguments.peer, arguments.steps, quick=arguments.quick)
+    settings = Settings(arguments.peer, arguments.steps, quick=arguments.quick, case=arguments.case)
     for name in names:
         print(name, file=sys.stderr, flush=True)
         measure(name, settings, arguments.results or (BUILD / "quick" if arguments.quick else RESULTS))

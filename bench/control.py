@@ -52,6 +52,8 @@ CASES: dict[str, dict[str, Any]] = {
 
 def run(settings: Settings) -> Iterator[Row]:
     for name, case in list(CASES.items())[: 1 if settings.quick else None]:
+        if not settings.wants(name):
+            continue
         spec = {"normalise": False, **case, "total": settings.size(case["total"], 2 * case["copies"] * case["length"])}
         programs = [Program("ours", "bench.ours.control", spec)]
         if settings.peer:

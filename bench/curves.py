@@ -40,6 +40,8 @@ def run(settings: Settings) -> Iterator[Row]:
         "tokens_per_microbatch": 4096,
     }
     for seed in SEEDS[: settings.size(3, 2)]:
+        if not settings.wants(f"seed {seed}"):
+            continue
         print(f"  seed {seed}", file=sys.stderr, flush=True)
         seeded = {**spec, "seed": seed}
         programs = [Program("ours", "bench.ours.grpo", seeded)]

@@ -45,6 +45,8 @@ def run(settings: Settings) -> Iterator[Row]:
     }
     for seed in SEEDS[: settings.size(3, 1)]:
         for name, case in CASES.items():
+            if not settings.wants(name):
+                continue
             print(f"  {name}, seed {seed}", file=sys.stderr, flush=True)
             program = Program("ours", "bench.ours.grpo", {**spec, **case, "seed": seed})
             (one,) = alternate([program], settings.size(30, 2), warmup=0)

@@ -20,6 +20,8 @@ _BYTES = 2  # of a bf16 weight
 
 
 def run(settings: Settings) -> list[Row]:
+    if not settings.wants("ceilings"):
+        return []
     # As much as the weights of SmolLM2 in bf16, which a large cache may hold, and more than any cache holds.
     sizes = [20] if settings.quick else [270, 1500]
     spec = {"least_seconds": 0.01 if settings.quick else 0.3, "megabytes": sizes}

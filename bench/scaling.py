@@ -31,6 +31,8 @@ def points(settings: Settings) -> Iterator[tuple[str, Case, int]]:
 
 def run(settings: Settings) -> Iterator[Row]:
     for doubled, case, budget in points(settings):
+        if not settings.wants(case.name):
+            continue
         program = Program("ours", "bench.ours.grpo", case.spec(settings, budget))
         (alone,) = alternate([program], settings.steps, settings.warmup)
         yield {**case.sizes(settings), "doubled": doubled, "tokens_per_microbatch": budget, "ours": alone.result()}

@@ -18,9 +18,13 @@ class Settings:
     steps: int = 5
     warmup: int = 1
     quick: bool = False  # a random model of two layers and small sizes: does everything work?
+    case: str = ""  # only the cases whose name holds this
 
     def model(self, name: str = MODEL) -> str:
         return "tiny" if self.quick else name
+
+    def wants(self, case: str) -> bool:
+        return self.case in case
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full

@@ -68,6 +68,16 @@ def test_the_family_of_ours(tmp_path: Path) -> None:
     assert "| DAPO | 1 |" in next(tables(tmp_path))
 
 
+def test_one_case_is_measured_again_and_the_others_stay(tmp_path: Path) -> None:
+    others = [{"case": "TRPO", "seed": 0}, {"case": "GRPO", "seed": 0, "old": True}, {"case": "DAPO", "seed": 0}]
+    (tmp_path / "family.json").write_text(json.dumps({"rows": others}))
+    measure("family", Settings(peer=None, steps=1, quick=True, case="GRPO"), tmp_path)
+    rows = json.loads((tmp_path / "family.json").read_text())["rows"]
+    assert [row["case"] for row in rows] == ["TRPO", "GRPO", "DAPO"]
+    assert "old" not in rows[1]
+    assert len(rows[1]["reward"]) == 2
+
+
 def test_rewards_are_those_of_equal_samples() -> None:
     """Steps of 2 and of 4 samples: the third and fourth are of the first one's second step."""
     every = {"case": "a", "seed": 0, "completions": 2, "moved": [], "step_seconds": 1.0, "peak_gb": 1.0}

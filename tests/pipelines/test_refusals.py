@@ -92,6 +92,26 @@ MISTAKES = [
     ),
     (["reinforce.sampling.temperature=0.0"], ConfigError, r"reinforce\.sampling\.temperature: 0 samples the same"),
     (["reinforce.updates_per_epoch=7"], ConfigError, r"reinforce\.updates_per_epoch: 7 updates cannot be cut out of 6"),
+    (
+        ["reinforce.algorithm.decay=0.9"],
+        ConfigError,
+        r"reinforce\.algorithm: unknown key 'decay'",  # a critic's lambda without a critic
+    ),
+    (
+        ['reinforce.algorithm={type="trpo", baseline="group", decay=0.9}'],
+        ConfigError,
+        r"reinforce\.algorithm: .*decay: baseline = 'group' has no critic",
+    ),
+    (
+        ['reinforce.algorithm={type="gspo"}', 'reinforce.correction={kind="truncate"}'],
+        ConfigError,
+        r"reinforce\.correction: 'gspo' weighs whole answers.*ratio_to = 'sampler'",
+    ),
+    (
+        ['reinforce.algorithm={type="dapo"}', 'reinforce.rewards=[{type="task", weight=0.0}]'],
+        ConfigError,
+        r"reinforce\.rewards: every weight is 0, so the reward never varies",
+    ),
     (["reinforce.rewards=[]"], ConfigError, r"reinforce\.rewards: give at least one"),
     (['reinforce.rewards=[{type="tsak"}]'], ConfigError, r"reinforce\.rewards\[0\]\.type: unknown 'tsak'.*'task'"),
     (

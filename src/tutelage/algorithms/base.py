@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
@@ -34,6 +34,7 @@ class Algorithm(Part, ABC):
     """
 
     min_group_size: ClassVar[int] = 1  # completions per prompt below which the credit is always 0
+    weighs_answers: ClassVar[bool] = False  # is its ratio the whole answer's, and no token's?
     skips_zero: ClassVar[bool] = False  # does a sample of advantage 0 add nothing to the policy's term of the loss?
 
     type: str  # its name in a recipe
@@ -153,6 +154,13 @@ class Algorithm(Part, ABC):
                 f"every advantage would be 0. Set it to at least {self.least_completions}, or take the "
                 "algorithm 'reinforce', which learns from single completions"
             )
+
+
+def refuse_idle(algorithm: Algorithm, keys: Sequence[str], why: str) -> None:
+    """Raises ValueError where a recipe gives a key that nothing would read."""
+    for key in keys:
+        if key in algorithm.model_fields_set:
+            raise ValueError(f"{key}: {why}")
 
 
 def promised(values: Tensor | None, name: str, by: str) -> Tensor:

@@ -17,6 +17,7 @@ class Gmpo(Algorithm):
     """
 
     min_group_size: ClassVar[int] = 2
+    weighs_answers: ClassVar[bool] = True
     skips_zero: ClassVar[bool] = True
 
     type: str = "gmpo"

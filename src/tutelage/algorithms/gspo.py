@@ -19,6 +19,7 @@ class Gspo(Algorithm):
     """
 
     min_group_size: ClassVar[int] = 2
+    weighs_answers: ClassVar[bool] = True
     skips_zero: ClassVar[bool] = True
 
     type: str = "gspo"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import NonNegativeFloat, PositiveFloat, model_validator
 
-from tutelage.algorithms.base import Algorithm
+from tutelage.algorithms.base import Algorithm, refuse_idle
 from tutelage.functional import advantages, policy_losses, reductions
 from tutelage.types import Actions, Credit, Experience, Loss
 
@@ -21,11 +21,18 @@ class Kimi(Algorithm):
     """
 
     min_group_size: ClassVar[int] = 2
+    weighs_answers: ClassVar[bool] = True
 
     type: str = "kimi"
     temperature: PositiveFloat = 0.1  # tau of equation 2, which the paper gives no value
     length_weight: NonNegativeFloat = 0.0  # the paper warms it up, and gives no value
     correct: float = 1.0  # the least reward of a right answer
+
+    @model_validator(mode="after")
+    def _lengths_know_right_from_wrong(self) -> Kimi:
+        if not self.length_weight:
+            refuse_idle(self, ("correct",), "only the length reward reads it; leave it out, or give a length_weight")
+        return self
 
     def credit(self, experience: Experience) -> Credit:
         rewards_PG, valid_PG = experience.rewards_PG, experience.valid_PG

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import model_validator
 
-from tutelage.algorithms.base import Algorithm
+from tutelage.algorithms.base import Algorithm, refuse_idle
 from tutelage.functional import advantages, policy_losses, reductions, returns
 from tutelage.types import Actions, Credit, Experience, Loss
 
@@ -27,6 +28,14 @@ class Reinforce(Algorithm):
     baseline: Literal["none", "mean"] = "mean"
     credit_of: Literal["sequence", "action"] = "sequence"
     discount: float = 1.0  # of later rewards, where each action has its own credit
+
+    @model_validator(mode="after")
+    def _actions_have_the_discount(self) -> Reinforce:
+        if self.credit_of == "sequence":
+            refuse_idle(
+                self, ("discount",), "sequences are credited as wholes; leave it out, or set credit_of = 'action'"
+            )
+        return self
 
     def credit(self, experience: Experience) -> Credit:
         if self.credit_of == "sequence":

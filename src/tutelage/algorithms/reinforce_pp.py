@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, model_validator
 
-from tutelage.algorithms.base import Algorithm
+from tutelage.algorithms.base import Algorithm, refuse_idle
 from tutelage.config import Share
 from tutelage.functional import advantages, policy_losses, ratios, reductions, returns
 from tutelage.types import Actions, Credit, Experience, Loss
@@ -25,6 +25,12 @@ class ReinforcePp(Algorithm):
     discount: Share = 1.0
     clip_low: NonNegativeFloat = 0.2  # PPO's (1707.06347)
     clip_high: NonNegativeFloat = 0.2
+
+    @model_validator(mode="after")
+    def _returns_have_the_discount(self) -> ReinforcePp:
+        if self.baseline == "group":
+            refuse_idle(self, ("discount",), "baseline = 'group' credits whole answers, undiscounted; leave it out")
+        return self
 
     @property
     def least_completions(self) -> int:

@@ -22,6 +22,7 @@ class Rloo(Algorithm):
     """
 
     min_group_size: ClassVar[int] = 2
+    weighs_answers: ClassVar[bool] = True
     skips_zero: ClassVar[bool] = True
 
     type: str = "rloo"

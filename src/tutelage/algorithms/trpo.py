@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from tutelage.algorithms.base import Algorithm
+from tutelage.algorithms.base import Algorithm, refuse_idle
 from tutelage.algorithms.critic import Critic
 from tutelage.config import Share, TrustRegion
 from tutelage.functional import advantages, policy_losses, ratios, reductions
@@ -31,8 +31,9 @@ class Trpo(Algorithm):
 
     @model_validator(mode="after")
     def _critic_apart(self) -> Trpo:
-        if self.baseline == "group" and "critic" in self.model_fields_set:
-            raise ValueError("critic: baseline = 'group' has none; leave the table out, or set baseline = 'critic'")
+        if self.baseline == "group":
+            why = "baseline = 'group' has no critic, and nothing reads this; leave it out, or set baseline = 'critic'"
+            refuse_idle(self, ("critic", "discount", "decay", "whiten"), why)
         if self.critic.kind == "head":
             raise ValueError("critic.kind: a head moves the policy's own body, past the trust region; take 'model'")
         return self

@@ -46,6 +46,11 @@ def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
     _refuse_contradictions(stage, algorithm, recipe)
     environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
     rewards = build_rewards(stage.rewards, f"{stage.name}.rewards", environment.scorer())
+    if not any(reward.weight for reward in rewards):
+        raise ConfigError(
+            f"{stage.name}.rewards: every weight is 0, so the reward never varies and nothing can be learned; give one "
+            "of them a weight"
+        )
     return RlPlan(stage, algorithm, environment, rewards, prompts_of(environment, stage.split, must_reach))
 
 
@@ -57,6 +62,11 @@ def _refuse_contradictions(stage: RlStage, algorithm: Algorithm, recipe: Recipe)
     if stage.ratio_to == "sampler" and stage.correction.kind != "none":
         raise ConfigError(
             f"{name}.correction: with ratio_to = 'sampler' the ratio itself corrects for the sampler; drop one of both"
+        )
+    if algorithm.weighs_answers and stage.correction.kind != "none":
+        raise ConfigError(
+            f"{name}.correction: '{algorithm.type}' weighs whole answers, which weights of single tokens would undo; "
+            "leave it out, and set ratio_to = 'sampler' for the answer's own ratio to correct"
         )
     if stage.replay and stage.ratio_to == "learner" and stage.correction.kind == "none":
         raise ConfigError(
