@@ -8,6 +8,7 @@ best product measured in bf16, of any size, plain or packed.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -52,6 +53,22 @@ class Ceilings:
         weights = parameters["body"] + parameters["head"]
         return steps * max(weights * _BYTES / self.bytes, 2 * weights * batch / self.flops)
 
+    def products_seconds(self, parameters: Mapping[str, int], batch: int, steps: int) -> float | None:
+        """The same by the rates of products of so many rows: the widest one's for the head, the others' for the body.
+
+        None: none of so many rows was measured.
+        """
+        rates = {
+            product["out"]: 1e9 * max(product["gflops"], product.get("packed_gflops", 0.0))
+            for product in self._measured["products"]
+            if product["dtype"] == "bfloat16" and product["rows"] == batch and product["in"] != product["out"]
+        }
+        if len(rates) < 2:
+            return None
+        head = rates.pop(max(rates))
+        body = statistics.harmonic_mean(rates.values())
+        return 2 * batch * steps * (parameters["body"] / body + parameters["head"] / head)
+
     def prefill_seconds(self, parameters: Mapping[str, int], tokens: int) -> float:
         return 2 * parameters["body"] * tokens / self.flops
 
@@ -88,9 +105,11 @@ def shares(rows: list[Row], others: Mapping[str, list[Row]]) -> str:
     for row in _once(others.get("generate", [])):
         ours = row["ours"]
         tokens = ours["phases"]["tokens"]
-        least = ceilings.prefill_seconds(ours["parameters"], ours["prompt_tokens"])
-        least += ceilings.decode_seconds(ours["parameters"], row["batch"], round(tokens / row["batch"]))
-        lines.append(_line(f"sampling, {row['case']}", tokens, least, ours["median_seconds"]))
+        prefill = ceilings.prefill_seconds(ours["parameters"], ours["prompt_tokens"])
+        of = ours["parameters"], row["batch"], round(tokens / row["batch"])
+        least, products = prefill + ceilings.decode_seconds(*of), ceilings.products_seconds(*of)
+        line = _line(f"sampling, {row['case']}", tokens, least, ours["median_seconds"])
+        lines.append([*line[:-1], _share(prefill + products, ours["median_seconds"]) if products else "-"])
     for row in _once(others.get("grpo", [])):
         ours, batch = row["ours"], row["prompts"] * row["completions"]
         asked, written = row["prompts"] * row["prompt_tokens"], batch * row["new_tokens"]
@@ -103,7 +122,7 @@ def shares(rows: list[Row], others: Mapping[str, list[Row]]) -> str:
         ours, learned = row["ours"], row["ours"]["learned_tokens"]
         least = ceilings.training_seconds(ours["parameters"], learned, learned)
         lines.append(_line(f"SFT, {row['case']}", learned, least, ours["median_seconds"]))
-    return markdown(["phase", "limit tok/s", "measured tok/s", "share"], lines)
+    return markdown(["phase", "limit tok/s", "measured tok/s", "share", "of products of so many rows"], lines)
 
 
 def _once(rows: Sequence[Row]) -> list[Row]:
@@ -112,4 +131,8 @@ def _once(rows: Sequence[Row]) -> list[Row]:
 
 
 def _line(name: str, tokens: float, least: float, took: float) -> list[object]:
-    return [name, tokens / least, tokens / took, f"{100 * least / took:.0f} %"]
+    return [name, tokens / least, tokens / took, _share(least, took), "-"]
+
+
+def _share(least: float, took: float) -> str:
+    return f"{100 * least / took:.0f} %"

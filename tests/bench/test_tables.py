@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy import stats
@@ -79,8 +80,20 @@ def test_the_limits_by_hand() -> None:
     )
     sampling, learning = roofline.shares(rows, {"grpo": ROWS}).splitlines()[2:]
     # (0.064 + 1.024) of 2 seconds; 3.264 of 6 seconds. Only the first row of a case counts.
-    assert sampling.endswith("| 54 % |")
-    assert learning.endswith("| 54 % |")
+    assert sampling.endswith("| 54 % | - |")
+    assert learning.endswith("| 54 % | - |")
+
+
+def test_the_limit_by_products_of_so_many_rows() -> None:
+    def at(rows: int, width: int, out: int, gflops: float) -> dict[str, Any]:
+        return {"dtype": "bfloat16", "rows": rows, "in": width, "out": out, "gflops": gflops, "packed_gflops": 1.0}
+
+    products = [at(8, 5, 6, 100.0), at(8, 5, 7, 300.0), at(8, 5, 90, 500.0), at(8, 9, 9, 1.0), at(32, 5, 6, 1.0)]
+    limits = roofline.Ceilings([{"case": "ceilings", "ours": {"products": products}}])
+    of = {"body": 100_000_000, "head": 25_000_000}
+    # The body's two: 150 GFLOP/s together. 1.6 GFLOP take 10.7 ms, the head's 0.4 GFLOP 0.8 ms.
+    assert limits.products_seconds(of, batch=8, steps=10) == pytest.approx(10 * (1.6 / 150 + 0.4 / 500))
+    assert limits.products_seconds(of, batch=64, steps=10) is None
 
 
 def test_the_difference_of_the_last_steps() -> None:
