@@ -108,7 +108,7 @@ class Running:
 
     def result(self) -> dict[str, Any]:
         """Medians of the counted steps, each step's seconds, and the facts of the process."""
-        names = self.steps[0].keys()
+        names = [name for name in self.steps[0] if all(name in step for step in self.steps)]  # some steps skip all
         return {
             "name": self.program.name,
             "median_seconds": round(statistics.median(self.seconds), 4),

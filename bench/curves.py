@@ -26,7 +26,7 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306)
 
 def run(settings: Settings) -> Iterator[Row]:
     folder = model_folder(settings.model())
-    steps = settings.size(35, 3)
+    steps = settings.size(20, 3)
     spec = {
         "model": str(folder),
         "prompts": prompts(folder, 4, 5) if settings.quick else sums(128),

@@ -17,11 +17,11 @@ from bench.compare import Row, markdown
 from bench.inputs import model_folder, prompts, sums
 from bench.settings import Settings
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 _CRITIC = {"lr": 5e-5}
 _REGION = {"iterations": 5, "curvature_share": 0.25}
 CASES: dict[str, dict[str, Any]] = {
-    "GRPO": {"algorithm": {"type": "grpo"}},
+    "GRPO": {"algorithm": {"type": "grpo", "kl": 0.0}},
     "PPO, critic a model": {"algorithm": {"type": "ppo", "critic": {**_CRITIC, "kind": "model"}}},
     "PPO, critic a head": {"algorithm": {"type": "ppo", "critic": {**_CRITIC, "kind": "head"}}},
     "DAPO": {"algorithm": {"type": "dapo"}, "stage": {"refills": 8}},
@@ -43,13 +43,13 @@ def run(settings: Settings) -> Iterator[Row]:
         "compute": "auto",
         "tokens_per_microbatch": 4096,
     }
-    for seed in SEEDS[: settings.size(3, 1)]:
+    for seed in SEEDS[: settings.size(2, 1)]:
         for name, case in CASES.items():
             if not settings.wants(name):
                 continue
             print(f"  {name}, seed {seed}", file=sys.stderr, flush=True)
             program = Program("ours", "bench.ours.grpo", {**spec, **case, "seed": seed})
-            (one,) = alternate([program], settings.size(30, 2), warmup=0)
+            (one,) = alternate([program], settings.size(20, 2), warmup=0)
             told = {key: [step[key] for step in one.steps] for key in ("reward", "groups")}
             told["moved"] = [step["moved"] for step in one.steps if "refused" in step]  # a bound's, and no estimate
             result = one.result()

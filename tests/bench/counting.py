@@ -19,7 +19,8 @@ def main() -> None:
             raise RuntimeError("the ground gave way")
         with Path(spec["turns"]).open("a") as turns:
             turns.write(f"{spec['name']}{steps} ")
-        going = pace.report(loss=spec.get("loss", 1.0) / steps, tokens=10 * steps)
+        now_and_then = {"odd": 1.0} if steps % 2 else {}
+        going = pace.report(loss=spec.get("loss", 1.0) / steps, tokens=10 * steps, **now_and_then)
     pace.finish()
 
 
