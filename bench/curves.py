@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.alternate import Program, alternate
 from bench.compare import Row, markdown
-from bench.inputs import model_folder, prompts, sums
+from bench.inputs import sums_spec
 from bench.settings import Settings, Variant
 
 SEEDS = (0, 1, 2)
@@ -25,20 +25,8 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306)
 
 
 def run(settings: Settings) -> Iterator[Row]:
-    folder = model_folder(settings.model())
     steps = settings.size(20, 3)
-    spec = {
-        "model": str(folder),
-        "prompts": prompts(folder, 4, 5) if settings.quick else sums(128),
-        "prompts_per_step": settings.size(8, 2),
-        "completions": settings.size(8, 4),
-        "new_tokens": settings.size(16, 6),
-        "fixed_length": False,
-        "reward": "vowels" if settings.quick else "answer",
-        "lr": 2e-5,
-        "compute": "auto",
-        "tokens_per_microbatch": 4096,
-    }
+    spec = sums_spec(settings)
     for seed in SEEDS[: settings.size(3, 2)]:
         if not settings.wants(f"seed {seed}"):
             continue

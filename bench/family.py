@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.alternate import Program, alternate
 from bench.compare import Row, markdown
-from bench.inputs import model_folder, prompts, sums
+from bench.inputs import sums_spec
 from bench.settings import Settings
 
 SEEDS = (0,)
@@ -34,19 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def run(settings: Settings) -> Iterator[Row]:
-    folder = model_folder(settings.model())
-    spec = {
-        "model": str(folder),
-        "prompts": prompts(folder, 4, 5) if settings.quick else sums(128),
-        "prompts_per_step": settings.size(8, 2),
-        "completions": settings.size(8, 4),
-        "new_tokens": settings.size(16, 6),
-        "fixed_length": False,
-        "reward": "vowels" if settings.quick else "answer",
-        "lr": 2e-5,
-        "compute": "auto",
-        "tokens_per_microbatch": 4096,
-    }
+    spec = sums_spec(settings)
     for seed in SEEDS:
         for name, case in CASES.items():
             if not settings.wants(name):

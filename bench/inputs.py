@@ -13,6 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from bench.alternate import ROOT
+from bench.settings import Settings
 
 BUILD = ROOT / "build" / "bench"
 
@@ -70,6 +71,23 @@ def sums(count: int) -> list[dict[str, Any]]:
         }
         for prompt in asked.prompts("train")
     ]
+
+
+def sums_spec(settings: Settings) -> dict[str, Any]:
+    """A GRPO program's step on those questions, but for its seed: 64 answers as long as the policy likes."""
+    folder = model_folder(settings.model())
+    return {
+        "model": str(folder),
+        "prompts": prompts(folder, 4, 5) if settings.quick else sums(128),
+        "prompts_per_step": settings.size(8, 2),
+        "completions": settings.size(8, 4),
+        "new_tokens": settings.size(16, 6),
+        "fixed_length": False,
+        "reward": "vowels" if settings.quick else "answer",
+        "lr": 2e-5,
+        "compute": "auto",
+        "tokens_per_microbatch": 4096,
+    }
 
 
 def write_json(path: Path, value: object) -> None:

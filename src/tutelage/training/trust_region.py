@@ -57,7 +57,7 @@ def trust_region_update(
     if not torch.isfinite(step_D.sum()):
         raise NonFiniteError("the natural gradient is not finite; raise the trust region's damping")
     del fisher  # with the graph that it may hold
-    behaviour, start_D = policy.frozen_copy(), _flat(weights).clone()
+    behaviour, start_D = policy.frozen_copy(), _flat(weights).detach()  # apart: cat copies
 
     @torch.no_grad()
     def at(share: float) -> tuple[float, float]:
