@@ -28,7 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
     "TRPO": {
         "algorithm": {"type": "trpo", "baseline": "group", "region": _REGION},
         "tokens_per_microbatch": 512,
-        "steps": 3,
+        "steps": 20,
     },
 }
 

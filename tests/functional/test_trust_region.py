@@ -48,25 +48,31 @@ def test_the_longest_step_reaches_the_bound_of_the_quadratic() -> None:
 
 
 def test_a_line_search_takes_the_first_share_that_lowers_the_loss_within_the_bound() -> None:
-    seen: list[float] = []
+    shares: list[float] = []
+    asked: list[float] = []
 
-    def at(share: float) -> tuple[float, float]:
-        seen.append(share)
-        return (share - 0.4) ** 2 - 0.16, share**2  # lower than 0 below 0.8; within 0.3 below 0.5477
+    def go_to(share: float) -> float:
+        shares.append(share)
+        return share**2  # within 0.5 below 0.7071
 
-    found = line_search(at, 0.0, 0.3, 10, 0.8)
-    assert seen == pytest.approx([1.0, 0.8, 0.64, 0.512])
+    def loss_here() -> float:
+        asked.append(shares[-1])
+        return (shares[-1] - 0.3) ** 2 - 0.09  # below 0 from 0.6 on
+
+    found = line_search(go_to, loss_here, 0.0, 0.5, 10, 0.8)
+    assert shares == pytest.approx([1.0, 0.8, 0.64, 0.512])
+    assert asked == pytest.approx([0.64, 0.512])  # beyond the bound nobody asks
     assert (found.share, found.kl) == pytest.approx((0.512, 0.512**2))
 
 
-@pytest.mark.parametrize("worse", [(1.0, 0.0), (-1.0, 1.0), (math.nan, 0.0), (-1.0, math.nan)])
-def test_a_line_search_may_refuse_the_step_and_goes_back(worse: tuple[float, float]) -> None:
-    seen: list[float] = []
+@pytest.mark.parametrize(("loss", "kl"), [(1.0, 0.0), (-1.0, 1.0), (math.nan, 0.0), (-1.0, math.nan)])
+def test_a_line_search_may_refuse_the_step_and_goes_back(loss: float, kl: float) -> None:
+    shares: list[float] = []
 
-    def at(share: float) -> tuple[float, float]:
-        seen.append(share)
-        return worse
+    def go_to(share: float) -> float:
+        shares.append(share)
+        return kl
 
-    found = line_search(at, 0.0, 0.01, 3, 0.5)
-    assert found.share == 0.0
-    assert seen == [1.0, 0.5, 0.25, 0.0]
+    found = line_search(go_to, lambda: loss, 0.0, 0.01, 3, 0.5)
+    assert (found.share, found.kl) == (0.0, 0.0)
+    assert shares == [1.0, 0.5, 0.25, 0.0]

@@ -46,25 +46,30 @@ def longest_step(direction_D: Tensor, image_D: Tensor, delta: float) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What a line search found: the share of the step that was taken (0: refused), and the loss and KL there."""
+    """What a line search found: the share of the step that was taken (0: refused), and the KL there."""
 
     share: float
-    loss: float
     kl: float
 
 
 def line_search(
-    at: Callable[[float], tuple[float, float]], loss_before: float, delta: float, backtracks: int, shrink: float
+    go_to: Callable[[float], float],
+    loss_here: Callable[[], float],
+    loss_before: float,
+    delta: float,
+    backtracks: int,
+    shrink: float,
 ) -> Searched:
     """The first share 1, shrink, shrink^2, ... of a step that lowers the loss within the bound of the KL.
 
     Args:
-        at: the loss and the KL with that share of the step taken; called with 0 at last, if every share was refused.
+        go_to: takes that share of the step and returns the KL there; called with 0 at last, if all were refused.
+        loss_here: the loss at the share taken last; asked for only within the bound.
     """
     for i in range(backtracks):
         share = shrink**i
-        loss, kl = at(share)
-        if loss < loss_before and kl <= delta:  # false for NaN, too
-            return Searched(share, loss, kl)
-    at(0.0)
-    return Searched(0.0, loss_before, 0.0)
+        kl = go_to(share)
+        if kl <= delta and loss_here() < loss_before:  # both false for NaN
+            return Searched(share, kl)
+    go_to(0.0)
+    return Searched(0.0, 0.0)

@@ -60,17 +60,16 @@ def trust_region_update(
     behaviour, start_D = policy.frozen_copy(), _flat(weights).detach()  # apart: cat copies
 
     @torch.no_grad()
-    def at(share: float) -> tuple[float, float]:
-        if share == 0.0:
-            _assign(weights, start_D)
-            return 0.0, 0.0
-        _assign(weights, start_D + share * step_D)
-        loss = sum(sum_of(loss_of(policy, batch), counts).item() for batch in batches)
-        kl = sum(divergence(policy, behaviour, batch).sum().item() for batch in batches) / counts["tokens"]
-        return loss, kl
+    def go_to(share: float) -> float:
+        _assign(weights, start_D + share * step_D if share else start_D)
+        return sum(divergence(policy, behaviour, batch).sum().item() for batch in batches) / counts["tokens"]
+
+    @torch.no_grad()
+    def loss_here() -> float:
+        return sum(sum_of(loss_of(policy, batch), counts).item() for batch in batches)
 
     state.before_change()
-    found = line_search(at, before, region.delta, region.backtracks, region.shrink)
+    found = line_search(go_to, loss_here, before, region.delta, region.backtracks, region.shrink)
     policy.publish()
     return {
         "loss": before,
