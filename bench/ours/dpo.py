@@ -38,7 +38,7 @@ def rows_of(policy: Policy, pairs: Sequence[Sequence[str]]) -> list[Row]:
 
 
 def pair_loss(policy: Policy, reference: Policy, batch: Batch) -> Loss:
-    """The loss of a micro-batch of whole pairs. Its unit is the sequence, of which a pair has two."""
+    """The loss of a micro-batch of whole pairs, each a prompt of its own."""
 
     def sums_of(model: Policy) -> torch.Tensor:
         return sequence_sums(model.score(batch)[0], batch.sequence_A.to(model.device), batch.sequences)
@@ -47,7 +47,7 @@ def pair_loss(policy: Policy, reference: Policy, batch: Batch) -> Loss:
         reference_B = sums_of(reference)
     policy_B = sums_of(policy)
     losses_P = dpo(policy_B[0::2], policy_B[1::2], reference_B[0::2], reference_B[1::2])
-    return Loss(2 * losses_P.sum(), "sequences")
+    return Loss(losses_P.sum(), "prompts")
 
 
 def main() -> None:
@@ -57,8 +57,7 @@ def main() -> None:
     reference = policy.frozen_copy()
     state = State(policy, Optimizer(lr=spec["lr"]))
     rows = rows_of(policy, spec["pairs"])
-    batches = pack(rows, spec["tokens_per_microbatch"])
-    assert all(len(batch.rows) % 2 == 0 for batch in batches), "a pair was cut: give a larger tokens_per_microbatch"
+    batches = pack(rows, spec["tokens_per_microbatch"], whole_groups=True)
     pace.note(**facts_of(policy), learned_tokens=sum(len(row.actions) for row in rows))
     going = pace.ready()
     while going:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant", "tool"]
 Split = Literal["train", "test"]
 FinishReason = Literal["stop", "length"]
-Unit = Literal["tokens", "sequences"]
+Unit = Literal["tokens", "sequences", "prompts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,7 @@ class Batch:
     | source_A | [A] int64 | place in N whose hidden state predicts that token |
     | sequence_A | [A] int64 | sequence of each action, 0 .. sequences - 1 |
     | rows | - | which of the packed rows each sequence is |
+    | prompts | - | groups that have a sequence here |
     | fields | name: [A] | what else is known of each action: advantages, sampler log-probabilities, ... |
     | skipped_tokens, skipped_sequences | - | left out because they add nothing, but counted in the denominators |
     """
@@ -107,6 +108,7 @@ class Batch:
     sequence_A: Tensor
     rows: tuple[int, ...]
     fields: dict[str, Tensor]
+    prompts: int = 0
     skipped_tokens: int = 0
     skipped_sequences: int = 0
 
@@ -137,6 +139,7 @@ class Transitions:
     sequence_A: Tensor
     sequences: int
     fields: Mapping[str, Tensor]
+    prompts: int = 0
     skipped_tokens: int = 0
     skipped_sequences: int = 0
 

@@ -37,6 +37,17 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
         pack([row(11, 1, context=30, skipped=True)], 40)
 
 
+def test_groups_stay_whole_where_their_answers_are_compared() -> None:
+    rows = [row(10, number // 4, context=30) for number in range(12)]  # 70 positions a group
+    cut = pack(rows, 150)
+    assert [batch.rows for batch in cut] == [(0, 1, 2, 3, 4, 5), (6, 7, 8, 9, 10, 11)]
+    whole = pack(rows, 150, whole_groups=True)
+    assert [batch.rows for batch in whole] == [(0, 1, 2, 3, 4, 5, 6, 7), (8, 9, 10, 11)]
+    assert [batch.prompts for batch in whole] == [2, 1]
+    with pytest.raises(DataError, match="a group of 4 sequences of 70 tokens .* set it to 70 or more"):
+        pack(rows, 69, whole_groups=True)
+
+
 @given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=30), st.integers(40, 200))
 def test_every_row_is_in_one_batch_within_the_budget_and_there_are_no_more_than_need_be(
     lengths: list[tuple[int, bool]], budget: int

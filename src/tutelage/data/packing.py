@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -35,23 +36,29 @@ class Row:
         return [i for i in range(first, len(self.tokens)) if self.acted is None or self.acted[i]]
 
 
-def pack(rows: Sequence[Row], tokens_per_microbatch: int) -> list[Batch]:
+def pack(rows: Sequence[Row], tokens_per_microbatch: int, whole_groups: bool = False) -> list[Batch]:
     """Cuts rows, in their order, into batches of at most `tokens_per_microbatch` positions.
 
     As few batches as the budget allows, and these as even as can be: one that is full and one that is nearly empty
     would take more memory, and more time. The first batch carries the counts of the skipped rows; where all are
     skipped it is an empty one.
 
+    Args:
+        whole_groups: keeps neighbours of one group in one batch, for losses that compare them.
+
     Raises:
-        DataError: a single row does not fit; the message names the budget that would do.
+        DataError: a row, or a group that must stay whole, does not fit; the message names the budget that would do.
     """
-    for row in rows:
-        if (alone := len(row.context) + len(row.tokens)) > tokens_per_microbatch:
+    units = [list(unit) for _, unit in groupby(range(len(rows)), lambda i: rows[i].group if whole_groups else i)]
+    for unit in units:  # skipped ones too: they will not always be
+        if (alone := _size(rows, unit, set())) > tokens_per_microbatch:
+            what = "a sequence" if len(unit) == 1 else f"a group of {len(unit)} sequences"
             raise DataError(
-                f"a sequence of {alone} tokens does not fit into tokens_per_microbatch = {tokens_per_microbatch}; "
+                f"{what} of {alone} tokens does not fit into tokens_per_microbatch = {tokens_per_microbatch}; "
                 f"set it to {alone} or more, or shorten the sequences (max_new_tokens, the prompts)"
             )
-    parts = _even_parts(rows, tokens_per_microbatch)
+    units = [kept for unit in units if (kept := [index for index in unit if not rows[index].skipped])]
+    parts = _even_parts(rows, units, tokens_per_microbatch)
     skipped = [row for row in rows if row.skipped]
     if skipped and not parts:
         parts = [[]]
@@ -62,13 +69,13 @@ def pack(rows: Sequence[Row], tokens_per_microbatch: int) -> list[Batch]:
     return batches
 
 
-def _even_parts(rows: Sequence[Row], most: int) -> list[list[int]]:
+def _even_parts(rows: Sequence[Row], units: Sequence[Sequence[int]], most: int) -> list[list[int]]:
     """The parts under the least budget that needs no more of them than the largest one does."""
-    parts = _parts(rows, most)
+    parts = _parts(rows, units, most)
     low, high = 0, most  # too little, enough
     while len(parts) > 1 and high - low > max(1, most // 64):
         middle = (low + high) // 2
-        tried = _parts(rows, middle)
+        tried = _parts(rows, units, middle)
         if len(tried) > len(parts):
             low = middle
         else:
@@ -76,23 +83,28 @@ def _even_parts(rows: Sequence[Row], most: int) -> list[list[int]]:
     return parts
 
 
-def _parts(rows: Sequence[Row], budget: int) -> list[list[int]]:
-    """Rows that are not skipped, in their order, in parts within the budget; a row above it is a part by itself."""
+def _parts(rows: Sequence[Row], units: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
+    """The units, in their order, in parts within the budget; a unit above it is a part by itself."""
     parts: list[list[int]] = []
     used = 0
     groups: set[int] = set()
-    for index, row in enumerate(rows):
-        if row.skipped:
-            continue
-        alone = len(row.context) + len(row.tokens)
-        more = len(row.tokens) if row.group in groups else alone
+    for unit in units:
+        more = _size(rows, unit, groups)
         if not parts or used + more > budget:
             parts.append([])
-            used, groups, more = 0, set(), alone
-        parts[-1].append(index)
+            used, groups = 0, set()
+            more = _size(rows, unit, groups)
+        parts[-1] += unit
         used += more
-        groups.add(row.group)
+        groups |= {rows[index].group for index in unit}
     return parts
+
+
+def _size(rows: Sequence[Row], unit: Sequence[int], present: set[int]) -> int:
+    """Positions that rows of one group take in a batch where the prompts of `present` groups are already."""
+    first = rows[unit[0]]
+    own = sum(len(rows[index].tokens) for index in unit)
+    return own if first.group in present else own + len(first.context)
 
 
 def _assemble(rows: Sequence[Row], chosen: Sequence[int]) -> Batch:
@@ -146,5 +158,6 @@ def _assemble(rows: Sequence[Row], chosen: Sequence[int]) -> Batch:
         source_A=integers(source),
         sequence_A=integers(sequence),
         rows=tuple(chosen),
+        prompts=len({rows[index].group for index in chosen}),
         fields={name: torch.tensor(values, dtype=torch.float32) for name, values in fields.items()},
     )

@@ -75,6 +75,7 @@ def counts_of(batches: Sequence[Batch]) -> dict[Unit, int]:
     return {
         "tokens": sum(batch.acted + batch.skipped_tokens for batch in batches),
         "sequences": sum(batch.sequences + batch.skipped_sequences for batch in batches),
+        "prompts": sum(batch.prompts for batch in batches),
     }
 
 
