@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant", "tool"]
 Split = Literal["train", "test"]
 FinishReason = Literal["stop", "length"]
-Unit = Literal["tokens", "sequences", "prompts"]
+Unit = Literal["tokens", "sequences", "prompts", "shown"]  # shown: tokens that somebody else wrote
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ class Batch:
     | sequence_A | [A] int64 | sequence of each action, 0 .. sequences - 1 |
     | rows | - | which of the packed rows each sequence is |
     | prompts | - | groups that have a sequence here |
+    | shown | - | is it shown to be imitated beside what the policy did? It is counted apart |
     | fields | name: [A] | what else is known of each action: advantages, sampler log-probabilities, ... |
     | skipped_tokens, skipped_sequences | - | left out because they add nothing, but counted in the denominators |
     """
@@ -109,6 +110,7 @@ class Batch:
     rows: tuple[int, ...]
     fields: dict[str, Tensor]
     prompts: int = 0
+    shown: bool = False
     skipped_tokens: int = 0
     skipped_sequences: int = 0
 
@@ -140,6 +142,7 @@ class Transitions:
     sequences: int
     fields: Mapping[str, Tensor]
     prompts: int = 0
+    shown: bool = False
     skipped_tokens: int = 0
     skipped_sequences: int = 0
 

@@ -44,7 +44,7 @@ def test_groups_stay_whole_where_their_answers_are_compared() -> None:
     whole = pack(rows, 150, whole_groups=True)
     assert [batch.rows for batch in whole] == [(0, 1, 2, 3, 4, 5, 6, 7), (8, 9, 10, 11)]
     assert [batch.prompts for batch in whole] == [2, 1]
-    with pytest.raises(DataError, match="a group of 4 sequences of 70 tokens .* set it to 70 or more"):
+    with pytest.raises(DataError, match=r"a group of 4 sequences of 70 tokens .* set it to 70 or more"):
         pack(rows, 69, whole_groups=True)
 
 

@@ -21,7 +21,24 @@ from tutelage.algorithms.kl_cov import KlCov
 from tutelage.algorithms.lite_ppo import LitePpo
 from tutelage.algorithms.luffy import Luffy
 from tutelage.algorithms.opo import Opo
+from tutelage.algorithms.paired import (
+    Aot,
+    ApoDown,
+    ApoZero,
+    BetaDpo,
+    DiscoPop,
+    Dpo,
+    Dpop,
+    Exo,
+    Hinge,
+    Ipo,
+    Nca,
+    RobustDpo,
+    Sppo,
+)
 from tutelage.algorithms.ppo import Ppo
+from tutelage.algorithms.preferences import Answers, PreferenceLoss, PreferenceTerms
+from tutelage.algorithms.reference_free import Cpo, Orpo, SimPo
 from tutelage.algorithms.reinforce import Reinforce
 from tutelage.algorithms.reinforce_pp import ReinforcePp
 from tutelage.algorithms.remax import Remax
@@ -29,6 +46,7 @@ from tutelage.algorithms.rloo import Rloo
 from tutelage.algorithms.sapo import Sapo
 from tutelage.algorithms.supervised import supervised_loss
 from tutelage.algorithms.trpo import Trpo
+from tutelage.algorithms.unpaired import Bco, Kto
 from tutelage.algorithms.vapo import Vapo
 from tutelage.config import build
 
@@ -57,38 +75,87 @@ ALGORITHMS: Final[Mapping[str, type[Algorithm]]] = {
     "vapo": Vapo,
 }
 
+PREFERENCE_LOSSES: Final[Mapping[str, type[PreferenceLoss]]] = {
+    "aot": Aot,
+    "apo_down": ApoDown,
+    "apo_zero": ApoZero,
+    "bco": Bco,
+    "beta_dpo": BetaDpo,
+    "cpo": Cpo,
+    "discopop": DiscoPop,
+    "dpo": Dpo,
+    "dpop": Dpop,
+    "exo": Exo,
+    "hinge": Hinge,
+    "ipo": Ipo,
+    "kto": Kto,
+    "nca": Nca,
+    "orpo": Orpo,
+    "robust_dpo": RobustDpo,
+    "simpo": SimPo,
+    "sppo": Sppo,
+}
+
 
 def build_algorithm(table: object, where: str) -> Algorithm:
     """The algorithm that a recipe's table declares. Raises ConfigError that names the key and the remedy."""
     return build(table, ALGORITHMS, Algorithm, where)
 
 
+def build_preference_loss(table: object, where: str) -> PreferenceLoss:
+    """The loss of judged answers that a recipe's table declares. Raises ConfigError as `build_algorithm` does."""
+    return build(table, PREFERENCE_LOSSES, PreferenceLoss, where)
+
+
 __all__ = [
     "ALGORITHMS",
+    "PREFERENCE_LOSSES",
     "A2c",
     "Algorithm",
+    "Answers",
+    "Aot",
+    "ApoDown",
+    "ApoZero",
+    "Bco",
+    "BetaDpo",
     "Cispo",
     "ClipCov",
+    "Cpo",
     "Critic",
     "Dapo",
+    "DiscoPop",
+    "Dpo",
+    "Dpop",
     "DrGrpo",
+    "Exo",
     "Gmpo",
     "Grpo",
     "Gspo",
     "HighEntropy",
+    "Hinge",
+    "Ipo",
     "Kimi",
     "KlCov",
+    "Kto",
     "LitePpo",
     "Luffy",
+    "Nca",
     "Opo",
+    "Orpo",
     "Ppo",
+    "PreferenceLoss",
+    "PreferenceTerms",
     "Reinforce",
     "ReinforcePp",
     "Remax",
     "Rloo",
+    "RobustDpo",
     "Sapo",
+    "SimPo",
+    "Sppo",
     "Trpo",
     "Vapo",
     "build_algorithm",
+    "build_preference_loss",
     "supervised_loss",
 ]

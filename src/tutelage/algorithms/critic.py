@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor
 
 from tutelage.algorithms.base import action_sums, promised
@@ -17,11 +17,18 @@ class Critic(Part):
     """How values are made and learned."""
 
     kind: Literal["head", "model"] = "head"  # on the policy's own body, or a model of its own that begins as its copy
+    start: str | None = None  # a reward-model stage, or a folder, for a model of its own to begin as (InstructGPT)
     weight: NonNegativeFloat = 0.5  # of its squared error in the loss; baselines' code, PPO's paper leaves c1 open
     clip: PositiveFloat | None = None  # how far a value may move from its prediction; 0.2 in baselines' code
     decay: Share | None = None  # lambda of the returns that it learns; None: the policy's
     lr: PositiveFloat | None = None  # None: the policy's
     warmup: NonNegativeInt = 0  # steps in which it learns alone
+
+    @model_validator(mode="after")
+    def _start_of_its_own(self) -> Critic:
+        if self.start is not None and self.kind != "model":
+            raise ValueError("start: a head on the policy's body begins at 0; set kind = 'model'")
+        return self
 
     def credit(self, experience: Experience, discount: float, decay: float | Tensor, whiten: bool) -> Credit:
         """Advantages by GAE, and the returns that the critic shall learn, by its own lambda.

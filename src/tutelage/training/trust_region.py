@@ -12,7 +12,7 @@ from tutelage.errors import NonFiniteError
 from tutelage.functional.trust_region import conjugate_gradients, line_search, longest_step
 from tutelage.models import Policy
 from tutelage.training.state import State
-from tutelage.training.update import LossOf, accumulate, counts_of, means, sum_of
+from tutelage.training.update import LossOf, accumulate, counts_of, sum_of
 from tutelage.types import Batch
 
 Divergence = Callable[[Policy, Policy | None, Batch], Tensor]
@@ -43,7 +43,7 @@ def trust_region_update(
         return {"refused": 1.0}
     counts = counts_of(batches)
     try:
-        before, sums = accumulate(state, batches, loss_of)
+        before, metrics = accumulate(state, batches, loss_of)
         gradient_D = _flat(_with_zeros([weight.grad for weight in weights], weights))
     finally:
         state.optimizer.zero_grad()
@@ -77,7 +77,7 @@ def trust_region_update(
         "moved": found.kl,
         "step_share": found.share,
         "refused": float(found.share == 0.0),
-        **means(batches, sums),
+        **metrics,
     }
 
 

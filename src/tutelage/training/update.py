@@ -23,13 +23,13 @@ def update(state: State, batches: Sequence[Batch], loss_of: LossOf, total_steps:
 
     Losses and metrics are sums; losses are divided here, once, by the count of their unit over *all* batches, so how
     the rows were cut into micro-batches changes nothing. Metrics are of the scored tokens, so skipped ones do not
-    count in theirs; those named `*_max` are maxima instead of sums.
+    count in theirs; those named `*_max` are maxima instead of sums. A metric is a mean over the batches that tell it.
 
     Raises:
         NonFiniteError: a loss or the gradient is not finite. Nothing was applied, no gradient is left behind.
     """
     try:
-        total, sums = accumulate(state, batches, loss_of)
+        total, metrics = accumulate(state, batches, loss_of)
         if not any(batch.acted for batch in batches):
             _zero_gradient(state.policy)
         norms = [_clip(model.masters, state.settings.max_grad_norm) for model in state.models]
@@ -43,13 +43,13 @@ def update(state: State, batches: Sequence[Batch], loss_of: LossOf, total_steps:
     state.optimizer.zero_grad()
     state.publish()
     critic = {"critic_grad_norm": norms[1]} if state.critic is not None else {}
-    return {"loss": total, "grad_norm": norms[0], "lr": rate, **critic, **means(batches, sums)}
+    return {"loss": total, "grad_norm": norms[0], "lr": rate, **critic, **metrics}
 
 
-def accumulate(state: State, batches: Sequence[Batch], loss_of: LossOf) -> tuple[float, dict[str, Tensor]]:
-    """Leaves the gradients of the whole loss at the masters. Returns the loss, and the sums of its metrics."""
+def accumulate(state: State, batches: Sequence[Batch], loss_of: LossOf) -> tuple[float, dict[str, float]]:
+    """Leaves the gradients of the whole loss at the masters. Returns the loss, and its metrics for each token."""
     counts = counts_of(batches)
-    total, sums = 0.0, dict[str, Tensor]()
+    total, sums, tokens = 0.0, dict[str, Tensor](), dict[str, int]()
     for number, batch in enumerate(batches):
         if not batch.acted:
             continue  # nothing was acted, or all skipped: no loss, no gradient; its sequences are counted
@@ -64,30 +64,27 @@ def accumulate(state: State, batches: Sequence[Batch], loss_of: LossOf) -> tuple
         total += value
         for name, metric in (item for loss in losses for item in loss.metrics.items()):
             if name not in sums:
-                sums[name] = metric
+                sums[name], tokens[name] = metric, batch.acted
             else:
                 sums[name] = torch.maximum(sums[name], metric) if name.endswith("_max") else sums[name] + metric
-    return total, sums
+                tokens[name] += batch.acted
+    return total, {name: (s if name.endswith("_max") else s / tokens[name]).item() for name, s in sums.items()}
 
 
 def counts_of(batches: Sequence[Batch]) -> dict[Unit, int]:
-    """What sums are divided by: of all batches, with what was skipped."""
+    """What sums are divided by: of all batches, with what was skipped; of those shown, apart."""
+    own = [batch for batch in batches if not batch.shown]
     return {
-        "tokens": sum(batch.acted + batch.skipped_tokens for batch in batches),
-        "sequences": sum(batch.sequences + batch.skipped_sequences for batch in batches),
-        "prompts": sum(batch.prompts for batch in batches),
+        "tokens": sum(batch.acted + batch.skipped_tokens for batch in own),
+        "sequences": sum(batch.sequences + batch.skipped_sequences for batch in own),
+        "prompts": sum(batch.prompts for batch in own),
+        "shown": sum(batch.acted for batch in batches if batch.shown),
     }
 
 
 def sum_of(losses: Sequence[Loss], counts: Mapping[Unit, int]) -> Tensor:
     """A micro-batch's share of the whole loss."""
     return reduce(add, (loss.total / counts[loss.unit] for loss in losses))
-
-
-def means(batches: Sequence[Batch], sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """Metrics for each scored token, from their sums; maxima stay."""
-    tokens = max(1, sum(batch.acted for batch in batches))
-    return {name: (s if name.endswith("_max") else s / tokens).item() for name, s in sums.items()}
 
 
 def _clip(masters: Mapping[str, Tensor], limit: float) -> float:
