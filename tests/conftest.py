@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["PIP_NO_INDEX"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import torch

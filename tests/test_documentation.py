@@ -13,14 +13,19 @@ from tutelage.algorithms import ALGORITHMS
 from tutelage.cli.commands import app
 from tutelage.config import (
     Checkpoints,
+    CompareStage,
+    Contestant,
     ControlStage,
     Correction,
     EvaluateStage,
     Optimizer,
     Part,
     PlayStage,
+    PreferenceStage,
+    Pretraining,
     Recipe,
     Reference,
+    RewardModelStage,
     RlStage,
     Sampling,
     SftStage,
@@ -46,7 +51,10 @@ def test_the_recipe_on_the_recipes_page_passes_check(tmp_path: Path) -> None:
     assert any("grpo, 100 steps x 8 prompts x 8 completions" in line for line in lines)
 
 
-PARTS = [Recipe, EvaluateStage, SftStage, RlStage, ControlStage, PlayStage]
+PARTS = [
+    Recipe, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage, CompareStage, Contestant, ControlStage,
+    PlayStage, Pretraining,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("part", [*PARTS, Sampling, Optimizer, Checkpoints, Correction, Reference])

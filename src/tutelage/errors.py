@@ -19,6 +19,14 @@ class UnreachableError(DataError):
     """A data set is not on this machine, and where it would come from cannot be reached now."""
 
 
+class FetchError(TutelageError, OSError):
+    """An archive of the package index cannot be fetched or kept, or is not what it should be."""
+
+
+class UnreachableIndexError(FetchError):
+    """The package index did not give an archive: it cannot be reached now, or does not have it."""
+
+
 class ModelError(TutelageError, ValueError):
     """A model cannot be found, fetched, loaded or saved."""
 

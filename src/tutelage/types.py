@@ -247,9 +247,10 @@ class Actions:
 class Loss:
     """A loss as a sum with its unit: only the update divides, once, by the global count of that unit.
 
-    `metrics` are detached sums over the batch's actions; the update divides them by the global count of tokens.
+    `metrics` are detached sums over `counted` things, or over the batch's actions; the update makes means of them.
     """
 
     total: Tensor
     unit: Unit
     metrics: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    counted: int | None = None  # None: the batch's actions

@@ -49,7 +49,7 @@ def run(recipe: Path) -> Path:
 
 def test_help_is_quick_and_knows_the_commands() -> None:
     text = tutelage("--help")
-    for command in ("run", "check", "resume", "evaluate", "chat", "models", "recipes"):
+    for command in ("run", "check", "resume", "evaluate", "chat", "models", "data", "recipes"):
         assert command in text
     loaded = "import sys, tutelage.cli.commands; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", loaded], text=True).strip() == "False"
@@ -128,3 +128,11 @@ def test_models_are_listed() -> None:
     assert "smollm2-135m-instruct" in text
     assert "qwen2.5-0.5b-instruct" in text
     assert "did you mean 'smollm2-135m-instruct'?" in tutelage("models", "fetch", "smollm-135m-instruct", code=2)
+
+
+def test_data_sets_are_listed_with_their_parts() -> None:
+    text = tutelage("data")
+    assert "human-sentiment: " in text
+    assert "from: vaderSentiment==3.3.2, chatterbot-corpus==1.3.3" in text
+    assert "comparisons-train" in text
+    assert "did you mean 'human-sentiment'?" in tutelage("data", "fetch", "human-sentiments", code=2)

@@ -194,6 +194,13 @@ def test_plain_text_has_the_tokenizer_s_bos_and_ends_with_eos(style):
     assert all(render_conversation(tokenizer, Conversation("c", prompt="a", completion="b"), "all").mask)
 
 
+def test_a_text_of_its_own_is_encoded_from_its_beginning_and_learned_whole():
+    for tokenizer in (tiny_tokenizer("llama3"), blank_tokenizer()):
+        rendered = render_conversation(tokenizer, Conversation("c", prompt="", completion="you"))
+        assert rendered.tokens == [*tokenizer.encode("you"), tokenizer.eos_token_id]
+        assert all(rendered.mask)
+
+
 def test_plain_text_that_begins_with_a_control_token_keeps_its_bos():
     tokenizer = tiny_tokenizer("llama3")
     tokens = render_prompt(tokenizer, Prompt("p", text="<|eot_id|>"))

@@ -56,9 +56,7 @@ def divergence(bandit: Any, other: Any, batch: Any) -> Tensor:
     return kl.exact(behaviour_V[None], bandit.logits_V[None]).expand(COUNT)
 
 
-BATCH: Any = SimpleNamespace(
-    acted=COUNT, skipped_tokens=0, sequences=1, skipped_sequences=0, prompts=0, shown=False
-)
+BATCH: Any = SimpleNamespace(acted=COUNT, skipped_tokens=0, sequences=1, skipped_sequences=0, prompts=0, shown=False)
 
 
 def step(bandit: Bandit, loss: Any = loss_of, **region: Any) -> dict[str, float]:

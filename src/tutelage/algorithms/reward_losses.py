@@ -26,6 +26,11 @@ class RewardLoss(Part, ABC):
         """Does it learn from pairs of answers to one prompt? Else each answer has a score of its own."""
         return False
 
+    @property
+    def probabilities(self) -> bool:
+        """Are judgements probabilities of being right, between 0 and 1?"""
+        return False
+
     @abstractmethod
     def loss(self, scores_A: Tensor, judged_A: Tensor, group_A: Tensor) -> Loss:
         """The sum to be minimised with its unit.
@@ -77,6 +82,10 @@ class Outcome(RewardLoss):
     """The probability sigmoid(score) that an answer is right, or a step of it (2110.14168, 2305.20050)."""
 
     type: str = "outcome"
+
+    @property
+    def probabilities(self) -> bool:
+        return True
 
     def loss(self, scores_A: Tensor, judged_A: Tensor, group_A: Tensor) -> Loss:
         terms_A = reward_losses.outcome(scores_A, judged_A)

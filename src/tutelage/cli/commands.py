@@ -151,6 +151,35 @@ def fetch(name: Annotated[str, typer.Argument(help="A known name, or a Hugging F
     console.print(str(fetch_model(name, console.print)), soft_wrap=True)
 
 
+data_app = typer.Typer(help="List the data sets known by name, and fetch them.", invoke_without_command=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.callback()
+def data(context: typer.Context) -> None:
+    """List the data sets known by name, with their parts."""
+    if context.invoked_subcommand is not None:
+        return
+    from tutelage.data import PACKAGED, data_folder
+
+    for name, known in PACKAGED.items():
+        console.print(f"{name}: {known.about}", soft_wrap=True)
+        console.print(f"on this machine: {data_folder(name) or 'no'}", highlight=False, soft_wrap=True)
+        console.print(f"from: {', '.join(archive.requirement for archive in known.archives)}", highlight=False)
+        table = Table("part", "what it is")
+        for part, about in known.parts.items():
+            table.add_row(part, about)
+        console.print(table)
+
+
+@data_app.command("fetch")
+def fetch_data(name: Annotated[str, typer.Argument(help="A known name.")]) -> None:
+    """Fetch a data set into the cache."""
+    from tutelage.data import fetch_data as fetch_data_set
+
+    console.print(str(fetch_data_set(name, console.print)), soft_wrap=True)
+
+
 @app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this recipe.")] = None,

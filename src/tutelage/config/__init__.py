@@ -1,20 +1,49 @@
 """What a run is. Imports no torch."""
 
 from tutelage.config.part import Part, Table, build, load_object, nearest, validate
-from tutelage.config.recipe import ControlStage, EvaluateStage, PlayStage, Recipe, RlStage, SftStage, Stage, read_recipe
-from tutelage.config.settings import Checkpoints, Correction, Optimizer, Reference, Sampling, Share, TrustRegion
+from tutelage.config.recipe import BASE, Recipe, read_recipe
+from tutelage.config.settings import (
+    Checkpoints,
+    Correction,
+    Optimizer,
+    Pretraining,
+    Reference,
+    Sampling,
+    Share,
+    TrustRegion,
+)
 from tutelage.config.shipped import find_recipe, first_comment, shipped_recipes
+from tutelage.config.stages import (
+    CompareStage,
+    Contestant,
+    ControlStage,
+    EvaluateStage,
+    ModelStage,
+    PlayStage,
+    PreferenceStage,
+    RewardModelStage,
+    RlStage,
+    SftStage,
+    Stage,
+)
 
 __all__ = [
+    "BASE",
     "Checkpoints",
+    "CompareStage",
+    "Contestant",
     "ControlStage",
     "Correction",
     "EvaluateStage",
+    "ModelStage",
     "Optimizer",
     "Part",
     "PlayStage",
+    "PreferenceStage",
+    "Pretraining",
     "Recipe",
     "Reference",
+    "RewardModelStage",
     "RlStage",
     "Sampling",
     "SftStage",

@@ -9,111 +9,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal, cast
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
 from tutelage.config.part import Part, Table, nearest, validate
-from tutelage.config.settings import Checkpoints, Correction, Optimizer, Reference, Sampling
+from tutelage.config.stages import CompareStage, ControlStage, ModelStage, Name, PlayStage, Stage
 from tutelage.errors import ConfigError
-from tutelage.types import Split
 
-Seconds = Annotated[float, Field(gt=0.0)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-
-
-class EvaluateStage(Part):
-    """Asks the current model the environment's questions and reports scores with intervals."""
-
-    type: Literal["evaluate"]
-    name: Name
-    environment: str
-    split: Split = "test"
-    questions: PositiveInt | None = None  # None: all
-    samples: PositiveInt = 1  # per question
-    sampling: Sampling = Sampling(temperature=0.0)
-    rewards: tuple[Table, ...] = ({"type": "task"},)
-    reward_timeout: Seconds = 10.0  # for one sample
-
-
-class SftStage(Part):
-    """Supervised fine-tuning: imitate what a source of conversations shows."""
-
-    type: Literal["sft"]
-    name: Name
-    source: Table
-    loss_on: Literal["assistant", "last-assistant", "all"] = "assistant"
-    epochs: PositiveInt = 1
-    steps: PositiveInt | None = None  # None: as many as the epochs give
-    sequences_per_step: PositiveInt = 16
-    tokens_per_microbatch: PositiveInt = 4096
-    optimizer: Optimizer = Optimizer(lr=1e-5)
-    checkpoints: Checkpoints = Checkpoints()
-
-
-class RlStage(Part):
-    """Reinforcement learning: sample groups, reward them, credit their tokens, update."""
-
-    type: Literal["rl"]
-    name: Name
-    environment: str
-    split: Split = "train"
-    algorithm: Table = Field(default={"type": "grpo"})
-    rewards: tuple[Table, ...] = ({"type": "task"},)
-    steps: PositiveInt = 100
-    prompts_per_step: PositiveInt = 8
-    completions_per_prompt: PositiveInt = 8
-    epochs: PositiveInt = 1  # passes over the samples of a step
-    updates_per_epoch: PositiveInt = 1  # 1: on-policy
-    refills: NonNegativeInt = 10  # further rounds of sampling in a step, where the algorithm finds groups uninformative
-    replay: NonNegativeInt = 0  # earlier steps whose groups are learned from again beside the new ones
-    ratio_to: Literal["learner", "sampler"] = "learner"  # whose log-probabilities are the ratio's denominator
-    correction: Correction = Correction()
-    reference: Reference = Reference()
-    tokens_per_microbatch: PositiveInt = 4096
-    sampling: Sampling = Sampling()
-    optimizer: Optimizer = Optimizer()
-    checkpoints: Checkpoints = Checkpoints()
-    reward_timeout: Seconds = 10.0  # for one sample
-    max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of a step's samples; above it the run stops
-
-
-class ControlStage(Part):
-    """Reinforcement learning of a small network in a gymnasium environment, by the algorithms of language models.
-
-    A step collects either `length` steps of `copies` environments, or, with `episodes`, that many whole episodes from
-    each of `copies` beginnings, which are then an algorithm's group.
-    """
-
-    type: Literal["control"]
-    name: Name
-    environment: str
-    algorithm: Table = Field(default={"type": "ppo", "discount": 0.99, "critic": {"kind": "model"}})
-    steps: PositiveInt = 100
-    copies: PositiveInt = 8
-    length: PositiveInt = 128
-    episodes: PositiveInt | None = None
-    epochs: PositiveInt = 10  # passes over a step's transitions; under a trust region, the critic's
-    transitions_per_update: PositiveInt | Literal["all"] = 64  # drawn anew in each epoch
-    hidden: tuple[PositiveInt, ...] = (64, 64)  # of policy and critic, each; tanh
-    normalise_observations: bool = True
-    normalise_rewards: bool = False
-    optimizer: Optimizer = Optimizer(lr=3e-4, max_grad_norm=0.5)
-    checkpoints: Checkpoints = Checkpoints()
-
-
-class PlayStage(Part):
-    """Plays episodes in a gymnasium environment with the current control policy, or one written by hand."""
-
-    type: Literal["play"]
-    name: Name
-    environment: str
-    episodes: PositiveInt = 20
-    policy: str | None = None  # "module:function", from observations to actions; None: that of the stage before
-    greedy: bool = True  # the most likely action; else as the policy draws it
-
-
-Stage = Annotated[EvaluateStage | SftStage | RlStage | ControlStage | PlayStage, Field(discriminator="type")]
+BASE = "base"  # instead of a stage's name: the recipe's model
+LEAVE_POLICY = ("sft", "preference", "rl")  # types of stages after which the next one goes on with their model
 
 
 class Recipe(Part):
@@ -153,14 +58,46 @@ def _check_names(recipe: Recipe) -> None:
         raise ConfigError("stage: a recipe needs at least one [[stage]]")
     names = [stage.name for stage in recipe.stage]
     for i, name in enumerate(names):
+        if name == BASE:
+            raise ConfigError(f"stage[{i}].name: '{BASE}' is what `start` calls the recipe's model; take another")
         if name in names[:i]:
             raise ConfigError(f"stage[{i}].name: '{name}' is already the name of another stage")
     for i, stage in enumerate(recipe.stage):
         if recipe.model is None and not isinstance(stage, ControlStage | PlayStage):
             raise ConfigError(f"model: stage '{stage.name}' ({stage.type}) needs one; name a model or a folder")
-        if not isinstance(stage, SftStage) and stage.environment not in recipe.environments:
-            hint = nearest(stage.environment, list(recipe.environments))
-            raise ConfigError(f"stage[{i}].environment: no [environments.{stage.environment}]: {hint}")
+        environment = getattr(stage, "environment", None)
+        if environment is not None and environment not in recipe.environments:
+            hint = nearest(environment, list(recipe.environments))
+            raise ConfigError(f"stage[{i}].environment: no [environments.{environment}]: {hint}")
+        if isinstance(stage, ModelStage) and stage.start is not None:
+            _check_start(recipe, i, stage.start)
+        if isinstance(stage, CompareStage):
+            _check_contestants(recipe, i, stage)
+
+
+def _check_start(recipe: Recipe, place: int, start: str) -> None:
+    """A stage begins with the model of one before it."""
+    stage, known = recipe.stage[place], _policies(recipe, place)
+    if stage.type == "reward-model":
+        known += [other.name for other in recipe.stage[:place] if other.type == "reward-model"]
+    if start not in known:
+        raise ConfigError(f"stage[{place}].start: no stage before this one leaves '{start}': {nearest(start, known)}")
+
+
+def _check_contestants(recipe: Recipe, place: int, stage: CompareStage) -> None:
+    known = _policies(recipe, place)
+    for name in (*(contestant.model for contestant in stage.contestants), *filter(None, [stage.kl_to])):
+        if name not in known:
+            raise ConfigError(f"stage[{place}]: no stage before this one leaves '{name}': {nearest(name, known)}")
+    labels = [contestant.label for contestant in stage.contestants]
+    for i, label in enumerate(labels):
+        if label in labels[:i]:
+            raise ConfigError(f"stage[{place}].contestants[{i}].name: '{label}' is taken; give each a name of its own")
+
+
+def _policies(recipe: Recipe, place: int) -> list[str]:
+    """The names of the policies that a stage at this place finds."""
+    return [BASE, *(stage.name for stage in recipe.stage[:place] if stage.type in LEAVE_POLICY)]
 
 
 def _apply(table: Table, override: str) -> None:

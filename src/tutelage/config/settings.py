@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from tutelage.config.part import Part
+from tutelage.config.part import Part, Table
 
 Probability = Annotated[float, Field(gt=0.0, le=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -43,6 +43,15 @@ class Optimizer(Part):
     warmup_steps: NonNegativeInt = 0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     final_lr_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1  # InstructGPT: cosine to 10 %
+
+
+class Pretraining(Part):
+    """PPO-ptx (InstructGPT, 2203.02155, equation 2): the likelihood of other texts beside the objective."""
+
+    source: Table  # of conversations or texts
+    weight: PositiveFloat = 27.8  # InstructGPT's gamma: of the mean log-likelihood of a token
+    sequences_per_update: PositiveInt = 16  # InstructGPT has 8 for each episode of a minibatch
+    loss_on: Literal["assistant", "last-assistant", "all"] = "all"
 
 
 class Checkpoints(Part):

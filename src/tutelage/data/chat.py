@@ -31,7 +31,10 @@ LossOn = Literal["assistant", "last-assistant", "all"]
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What the model should have written. Either `messages`, or a plain `prompt` with its `completion`."""
+    """What the model should have written. Either `messages`, or a plain `prompt` with its `completion`.
+
+    An empty prompt makes the completion a text of its own.
+    """
 
     id: str
     messages: tuple[Message, ...] = ()
@@ -103,6 +106,9 @@ def render_conversation(
 def _render_plain(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, loss_on: LossOn) -> Rendered:
     if not isinstance(tokenizer.eos_token_id, int):
         raise ModelError("the tokenizer has no end-of-text token, so a completion could not end")
+    if not prompt:
+        text = [*_encode_plain(tokenizer, completion), tokenizer.eos_token_id]
+        return Rendered(text, [True] * len(text))
     before = _encode_plain(tokenizer, prompt)
     written = [*_encode_plain(tokenizer, completion, first=False), tokenizer.eos_token_id]
     return Rendered(before + written, [loss_on == "all"] * len(before) + [True] * len(written))

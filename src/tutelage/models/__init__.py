@@ -5,6 +5,7 @@ from tutelage.models.fetch import fetch
 from tutelage.models.loading import ModelFacts, context_length, describe, load_tokenizer
 from tutelage.models.policy import Policy, load_policy, pick_compute
 from tutelage.models.registry import ResolvedModel, known_models, resolve
+from tutelage.models.reward_model import RewardModel, load_reward_model
 from tutelage.models.value_model import ValueModel
 
 __all__ = [
@@ -12,12 +13,14 @@ __all__ = [
     "ModelFacts",
     "Policy",
     "ResolvedModel",
+    "RewardModel",
     "ValueModel",
     "context_length",
     "describe",
     "fetch",
     "known_models",
     "load_policy",
+    "load_reward_model",
     "load_tokenizer",
     "pick_compute",
     "resolve",

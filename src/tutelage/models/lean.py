@@ -31,13 +31,14 @@ def fits_kernels(module: PreTrainedModel) -> bool:
     if config.model_type not in FAMILIES or module.device.type != "cpu":
         return False
     layer = module.base_model.layers[0]
+    head = getattr(module, "lm_head", None)  # a reward model has none
     fits = (
         layer.self_attn.head_dim % (2 * _LANES) == 0
         and config.hidden_size % _LANES == 0
         and config.intermediate_size % _LANES == 0
         and config.hidden_act == "silu"
         and layer.mlp.down_proj.bias is None
-        and module.lm_head.bias is None
+        and (head is None or head.bias is None)
         and module.base_model.rotary_emb.rope_type in _ROTATIONS
     )
     return fits and kernels_ready()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -27,6 +28,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_SCORES = "ForSequenceClassification"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +76,53 @@ def load_module(folder: Path, dtype: torch.dtype, attention: str | None = None) 
         ModelError: the folder is not a causal language model, needs code of its own, or its weights are pickles,
             quantised, damaged or incomplete.
     """
-    config = _config(folder)
+    module, missing = _open(AutoModelForCausalLM, folder, _config(folder), dtype, attention)
+    _refuse_missing(folder, missing)
+    return module
+
+
+def load_scorer(folder: Path, dtype: torch.dtype, attention: str | None = None) -> PreTrainedModel:
+    """Opens a model with a head that makes one number, `score`, in place of the vocabulary's.
+
+    Args:
+        folder: one that was saved so, or a causal language model, whose new head begins at 0.
+
+    Raises:
+        ModelError: as `load_module`; or it has another kind of head.
+    """
+    config = _config(folder, *_GENERATES, _SCORES)
+    saved = any(name.endswith(_SCORES) for name in config.architectures or [])
+    if saved and config.num_labels != 1:
+        raise ModelError(f"{folder}: makes {config.num_labels} numbers of a text; a reward model makes one")
+    if type(config) not in AutoModelForSequenceClassification._model_mapping:
+        raise ModelError(f"{folder}: transformers has no head for scores for {config.model_type}")
+    config.num_labels = 1
+    module, missing = _open(AutoModelForSequenceClassification, folder, config, dtype, attention)
+    head = getattr(module, "score", None)
+    if not isinstance(head, nn.Linear) or head.bias is not None:
+        raise ModelError(f"{folder}: the score of {type(module).__name__} is not one plain product; not supported")
+    if not saved:
+        nn.init.zeros_(head.weight)
+        missing.remove("score.weight")
+    _refuse_missing(folder, missing)
+    return module
+
+
+def _open(
+    kind: type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification],
+    folder: Path,
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    attention: str | None,
+) -> tuple[PreTrainedModel, list[str]]:
+    """The module, and the names of those of its weights that the folder has not."""
     if not has_weights(folder):
         raise ModelError(f"{folder}: {_why_no_weights(folder)}")
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(f"{folder}: its weights are quantised and cannot be trained; use the full-precision model")
     try:
         with quiet():
-            module, report = AutoModelForCausalLM.from_pretrained(
+            module, report = kind.from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
@@ -93,13 +134,15 @@ def load_module(folder: Path, dtype: torch.dtype, attention: str | None = None) 
             )
     except Exception as error:  # damaged files surface as whatever their parser raises
         raise ModelError(f"{folder}: the weights cannot be loaded: {error}") from error
-    missing = sorted(cast("set[str]", report["missing_keys"]))
+    return cast(PreTrainedModel, module), sorted(cast("set[str]", report["missing_keys"]))
+
+
+def _refuse_missing(folder: Path, missing: Sequence[str]) -> None:
     if missing:
         raise ModelError(
             f"{folder}: {len(missing)} weights are missing (first: {missing[0]}) and would be random; "
             "the files are incomplete or belong to another architecture"
         )
-    return cast(PreTrainedModel, module)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -152,8 +195,12 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _config(folder: Path) -> PreTrainedConfig:
-    """The config of a causal language model, refused where transformers itself cannot build it."""
+def _config(folder: Path, *kinds: str) -> PreTrainedConfig:
+    """The config of a causal language model, refused where transformers itself cannot build it.
+
+    Args:
+        kinds: how the names of the classes end that may have saved it; by default those that generate.
+    """
     _require_folder(folder)
     try:
         with quiet():
@@ -164,8 +211,8 @@ def _config(folder: Path) -> PreTrainedConfig:
             f"model, which is never run: {str(error).splitlines()[0]}"
         ) from error
     names = cast("list[str]", getattr(config, "architectures", None) or [])
-    generates = not names or any(name.endswith(_GENERATES) for name in names)
-    if type(config) not in AutoModelForCausalLM._model_mapping or not generates:
+    fits = not names or any(name.endswith(kinds or _GENERATES) for name in names)
+    if type(config) not in AutoModelForCausalLM._model_mapping or not fits:
         raise ModelError(f"{folder}: {' '.join(names) or config.model_type} is not a causal language model")
     return config
 

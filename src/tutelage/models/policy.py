@@ -68,6 +68,10 @@ class Policy:
         """[A, D] the hidden state in which each action of a packed batch is taken."""
         return self._hidden(batch).index_select(0, batch.source_A.to(self.device))
 
+    def states_after(self, batch: Batch) -> Tensor:
+        """[A, D] the hidden state that has seen each action of a packed batch, and all before it."""
+        return self._hidden(batch).index_select(0, batch.action_A.to(self.device))
+
     def score_states(
         self, states_AD: Tensor, batch: Batch, sampling: Sampling | None = None, entropy_grad: bool = False
     ) -> tuple[Tensor, Tensor]:

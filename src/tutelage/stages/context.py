@@ -18,7 +18,7 @@ from tutelage.data.journal import Journal
 from tutelage.environments import Environment
 from tutelage.errors import ConfigError, RunFolderError, UnreachableError
 from tutelage.kernels import find_compiler
-from tutelage.models import Policy, load_policy, pick_compute
+from tutelage.models import Policy, RewardModel, load_policy, load_reward_model, pick_compute
 from tutelage.seeds import derive_seed
 from tutelage.training import Metrics, Progress, State, load_checkpoint
 from tutelage.types import Prompt, Split
@@ -34,6 +34,7 @@ class StageRun:
     stage: Stage
     folder: Path  # the stage's own
     model: Path  # the transformers folder that the stage begins with
+    models: Mapping[str, Path]  # what the stages before it made, by their names, and "base"
     device: torch.device
     metrics: Metrics
     samples: Journal
@@ -48,19 +49,30 @@ class StageRun:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
-    def load_policy(self, compute: Literal["fp32"] | None = None) -> Policy:
-        """The policy as the stage finds it. `compute`: what its method needs; None: as the recipe says."""
+    def load_policy(self, compute: Literal["fp32"] | None = None, model: str | None = None) -> Policy:
+        """The policy as the stage finds it.
+
+        Args:
+            compute: what its method needs; None: as the recipe says.
+            model: the stage whose policy it is, or "base"; None: the one that this stage begins with.
+        """
         if self.recipe.compile_layers and find_compiler() is None:
             raise ConfigError(
                 "compile_layers: torch compiles with a C++ compiler, and neither g++ nor one that CXX names was found; "
                 "install one, or set compile_layers = false"
             )
-        policy = load_policy(self.model, pick_compute(compute or self.recipe.compute, self.device), self.device)
+        folder = self.model if model is None else self.models[model]
+        policy = load_policy(folder, pick_compute(compute or self.recipe.compute, self.device), self.device)
         if self.recipe.compile_layers:
             policy.compile_layers()
         if self.recipe.activation_checkpointing:
             policy.checkpoint_activations()
         return policy
+
+    def load_reward_model(self, name: str | None = None) -> RewardModel:
+        """A reward model that a stage made or that lies in a folder; None: one to be made of the stage's own model."""
+        folder = self.model if name is None else self.models.get(name, Path(name))
+        return load_reward_model(folder, pick_compute(self.recipe.compute, self.device), self.device)
 
     def begin(self, state: State) -> State:
         """The state to train from: the newest intact checkpoint's, or the beginning. Cuts the logs back to it."""

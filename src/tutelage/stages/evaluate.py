@@ -10,10 +10,11 @@ from tutelage.config import EvaluateStage, Recipe
 from tutelage.engines import build_engine
 from tutelage.environments import build_environment
 from tutelage.evaluation import summarise
-from tutelage.rewards import BackgroundScoring, Reward, RewardSuite, build_rewards
+from tutelage.rewards import BackgroundScoring, Reward, RewardSuite
 from tutelage.rollouts import record_samples, roll_out
 from tutelage.seeds import derive_seed
 from tutelage.stages.context import Result, StageRun, prompts_of
+from tutelage.stages.model_rewards import stage_rewards, with_models
 from tutelage.types import Group, Prompt
 
 
@@ -29,7 +30,7 @@ class EvaluatePlan:
 def plan_evaluate(stage: EvaluateStage, recipe: Recipe, must_reach: bool) -> EvaluatePlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
     environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
-    rewards = build_rewards(stage.rewards, f"{stage.name}.rewards", environment.scorer())
+    rewards = stage_rewards(stage, stage.rewards, recipe, environment.scorer())
     return EvaluatePlan(stage, rewards, prompts_of(environment, stage.split, must_reach)[: stage.questions])
 
 
@@ -41,7 +42,10 @@ def run_evaluate(plan: EvaluatePlan, run: StageRun) -> Result:
     engine = build_engine(run.recipe.engine, policy)
     wanted = len(plan.prompts) * stage.samples
     started = perf_counter()
-    with RewardSuite(plan.rewards, stage.reward_timeout) as suite, BackgroundScoring(suite) as scoring:
+    with (
+        RewardSuite(with_models(plan.rewards, run), stage.reward_timeout) as suite,
+        BackgroundScoring(suite) as scoring,
+    ):
         groups = roll_out(
             engine,
             policy.tokenizer,

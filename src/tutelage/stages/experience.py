@@ -90,6 +90,16 @@ def experience_of(groups: Sequence[Group], rows: Sequence[Row], greedy_P: Tensor
     )
 
 
+def scaled(experience: Experience) -> Experience:
+    """The experience with its rewards divided by the standard deviation of what its sequences earned."""
+    earned = experience.rewards_PG[experience.valid_PG]
+    deviation = earned.std() if len(earned) > 1 else torch.zeros(())
+    if deviation == 0:
+        return experience
+    rewards_A, rewards_PG = experience.rewards_A / deviation, experience.rewards_PG / deviation
+    return replace(experience, rewards_A=rewards_A, rewards_PG=rewards_PG)
+
+
 def credited(rows: Sequence[Row], credit: Credit, algorithm: Algorithm) -> list[Row]:
     """The rows with their credit; those that can add nothing are marked to be skipped."""
     lengths = [len(row.tokens) for row in rows]

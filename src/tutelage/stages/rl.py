@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from tutelage.engines import build_engine
 from tutelage.errors import NonFiniteError
-from tutelage.models import Policy, ValueModel
+from tutelage.models import Policy, RewardModel, ValueModel, context_length
 from tutelage.rewards import RewardSuite
+from tutelage.stages.average import first_average, take_average
 from tutelage.stages.collect import Collector
 from tutelage.stages.context import Result, StageRun
-from tutelage.stages.rl_plan import RlPlan
+from tutelage.stages.model_rewards import with_models
+from tutelage.stages.pretraining import Texts
+from tutelage.stages.rl_plan import RlPlan, text_rows
 from tutelage.stages.rl_task import RlTask
 from tutelage.training import State, fit
 
@@ -16,16 +19,28 @@ from tutelage.training import State, fit
 def run_rl(plan: RlPlan, run: StageRun) -> Result:
     """Trains the policy by reinforcement and saves it."""
     policy = load_learner(plan, run)
-    state = run.begin(first_state(plan, policy))
+    critic = plan.algorithm.needs_critic
+    start = None if critic is None or critic.start is None else run.load_reward_model(critic.start)
+    state = run.begin(first_state(plan, policy, start))
     engine = build_engine(run.recipe.engine, policy)
-    with RewardSuite(plan.rewards, plan.stage.reward_timeout) as suite:
+    with RewardSuite(with_models(plan.rewards, run), plan.stage.reward_timeout) as suite:
         collector = Collector(plan, run, engine, suite)
-        task = RlTask(plan, run, collector)
+        task = RlTask(plan, run, collector, texts_of(plan, run, policy))
         try:
             fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {collector.keep_evidence(state.step + 1)}") from error
+    take_average(state)
     return {"type": "rl", "steps": state.step, "saved": run.save_model(policy.save)}
+
+
+def texts_of(plan: RlPlan, run: StageRun, policy: Policy) -> Texts | None:
+    """What is shown beside the samples, where the stage has it."""
+    settings = plan.stage.pretraining
+    if settings is None:
+        return None
+    rows = text_rows(plan, policy.tokenizer, context_length(policy.module.config))
+    return Texts(settings, rows, plan.stage.tokens_per_microbatch, run.seed)
 
 
 def load_learner(plan: RlPlan, run: StageRun) -> Policy:
@@ -37,8 +52,12 @@ def load_learner(plan: RlPlan, run: StageRun) -> Policy:
     return policy
 
 
-def first_state(plan: RlPlan, policy: Policy) -> State:
-    """The policy with all that the algorithm wants beside it: a critic, an anchor, dials."""
+def first_state(plan: RlPlan, policy: Policy, start: RewardModel | None = None) -> State:
+    """The policy with all that the algorithm wants beside it: a critic, an anchor, dials, an average.
+
+    Args:
+        start: what a critic with a body of its own begins as; None: as the policy.
+    """
     algorithm, moves = plan.algorithm, plan.stage.reference.moves
     critic, reference = algorithm.needs_critic, None
     if algorithm.needs_reference:
@@ -46,11 +65,12 @@ def first_state(plan: RlPlan, policy: Policy) -> State:
     state = State(
         policy,
         plan.stage.optimizer,
-        critic=None if critic is None else ValueModel(policy, apart=critic.kind == "model"),
+        critic=None if critic is None else ValueModel(policy, critic.kind == "model", start),
         critic_lr=None if critic is None else critic.lr,
         reference=reference,
         moving=moves,
         dials=algorithm.dials,
+        buffers=first_average(plan.stage, policy),
     )
     state.memory.limit = plan.stage.replay
     return state

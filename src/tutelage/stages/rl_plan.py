@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tutelage.algorithms import Algorithm, build_algorithm
 from tutelage.config import Recipe, RlStage
+from tutelage.data import Conversation
+from tutelage.data.packing import Row
 from tutelage.environments import Environment, build_environment
 from tutelage.errors import ConfigError
-from tutelage.rewards import Reward, build_rewards
+from tutelage.rewards import Reward
 from tutelage.stages.context import prompts_of
+from tutelage.stages.conversations import conversation_rows, load_conversations
+from tutelage.stages.model_rewards import refuse_unknown_models, stage_rewards
 from tutelage.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,7 @@ class RlPlan:
     environment: Environment
     rewards: tuple[Reward, ...]
     prompts: Sequence[Prompt]
+    texts: Sequence[Conversation] = ()  # to raise the likelihood of in the same updates
 
     @property
     def total_steps(self) -> int:
@@ -45,13 +54,25 @@ def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
         )
     _refuse_contradictions(stage, algorithm, recipe)
     environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
-    rewards = build_rewards(stage.rewards, f"{stage.name}.rewards", environment.scorer())
+    rewards = stage_rewards(stage, stage.rewards, recipe, environment.scorer())
     if not any(reward.weight for reward in rewards):
         raise ConfigError(
             f"{stage.name}.rewards: every weight is 0, so the reward never varies and nothing can be learned; give one "
             "of them a weight"
         )
-    return RlPlan(stage, algorithm, environment, rewards, prompts_of(environment, stage.split, must_reach))
+    prompts, texts = prompts_of(environment, stage.split, must_reach), ()
+    if stage.pretraining is not None:
+        texts = load_conversations(stage.pretraining.source, f"{stage.name}.pretraining.source", must_reach)
+    return RlPlan(stage, algorithm, environment, rewards, prompts, texts)
+
+
+def text_rows(plan: RlPlan, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Row]:
+    """The rows of its `pretraining`; none where it has none. Raises DataError for a text that does not fit."""
+    stage = plan.stage
+    if stage.pretraining is None:
+        return []
+    where, budget = f"{stage.name}.pretraining.source", stage.tokens_per_microbatch
+    return conversation_rows(tokenizer, plan.texts, stage.pretraining.loss_on, context, budget, where)
 
 
 def _refuse_contradictions(stage: RlStage, algorithm: Algorithm, recipe: Recipe) -> None:
@@ -73,8 +94,17 @@ def _refuse_contradictions(stage: RlStage, algorithm: Algorithm, recipe: Recipe)
             f"{name}.replay: an older policy wrote those answers, and nothing here corrects for it: set ratio_to = "
             "'sampler', or correction = { kind = 'truncate' }"
         )
+    critic = algorithm.needs_critic
+    if critic is not None and critic.start is not None:
+        earlier = recipe.stage[: [other.name for other in recipe.stage].index(name)]
+        refuse_unknown_models([critic.start], earlier, f"{name}.algorithm.critic.start")
     if algorithm.trust_region is None:
         return
+    if stage.pretraining is not None:
+        raise ConfigError(
+            f"{name}.pretraining: '{algorithm.type}' bounds one objective's step by its KL, beside which another's has "
+            "no place; leave it out, or take 'ppo'"
+        )
     if recipe.compute == "bf16" or recipe.compile_layers:
         raise ConfigError(
             f"{name}.algorithm: '{algorithm.type}' needs second derivatives in fp32: set compute = 'fp32' or 'auto', "

@@ -13,9 +13,11 @@ from tutelage.functional import kl
 from tutelage.functional.corrections import importance_weights
 from tutelage.functional.value_losses import explained_variance
 from tutelage.models import Policy
+from tutelage.stages.average import move_average
 from tutelage.stages.collect import Collector
 from tutelage.stages.context import StageRun
-from tutelage.stages.experience import credited, experience_of, rows_of, turns, with_scores
+from tutelage.stages.experience import credited, experience_of, rows_of, scaled, turns, with_scores
+from tutelage.stages.pretraining import Texts
 from tutelage.stages.rl_plan import RlPlan
 from tutelage.training import State, trust_region_update, update
 from tutelage.types import Actions, Batch, Group, Loss
@@ -24,10 +26,11 @@ from tutelage.types import Actions, Batch, Group, Loss
 class RlTask:
     """What `fit` trains: a policy against rewards on its own samples."""
 
-    def __init__(self, plan: RlPlan, run: StageRun, collector: Collector) -> None:
+    def __init__(self, plan: RlPlan, run: StageRun, collector: Collector, texts: Texts | None = None) -> None:
         self.plan, self.run, self.stage, self.algorithm = plan, run, plan.stage, plan.algorithm
         self.collector = collector
         self.total_steps = plan.stage.steps
+        self._texts = texts
         self._state: State  # of the step under way
         self._learns = {"policy", "critic"}
         self._metrics: dict[str, float] = {}
@@ -47,9 +50,12 @@ class RlTask:
         updates = [self._packed([r for r, at in zip(rows, places, strict=True) if at == part]) for part in range(parts)]
         updates = [batches for batches in updates if batches]
         whole = [batch for batches in updates for batch in batches]
-        for batches, learns in turns(self.algorithm, state.step, whole, updates * self.stage.epochs):
+        for number, (batches, learns) in enumerate(
+            turns(self.algorithm, state.step, whole, updates * self.stage.epochs)
+        ):
             self._learns = learns
-            yield batches
+            shown = self._texts.batches(state.step, number) if self._texts and "policy" in learns else []
+            yield [*batches, *shown]
 
     def update(self, state: State, batches: Sequence[Batch]) -> Mapping[str, float]:
         """By gradient, or under a trust region where the algorithm has one."""
@@ -60,6 +66,8 @@ class RlTask:
 
     def loss(self, policy: Policy, batch: Batch) -> Sequence[Loss]:
         """The algorithm's loss, with the gap between sampler and learner beside it, and the critic's."""
+        if batch.shown and self._texts is not None:
+            return (self._texts.loss(policy, batch),)
         state, critic = self._state, self.algorithm.needs_critic
         learning = "policy" in self._learns
         with torch.set_grad_enabled(torch.is_grad_enabled() and learning):
@@ -73,6 +81,8 @@ class RlTask:
     def after_step(self, state: State, metrics: Mapping[str, float]) -> None:
         """Turns the algorithm's dials, and moves the reference."""
         state.dials = dict(self.algorithm.turned(state.dials, metrics))
+        if self.stage.average is not None:
+            move_average(state, self.stage.average)
         moves, reference = self.stage.reference, state.reference
         if reference is None or not moves.moves:
             return
@@ -100,7 +110,8 @@ class RlTask:
         if self._credit_reads_scores:
             rows = self._scored(rows)
         experience = experience_of(groups, rows, greedy_P)
-        credit = self.algorithm.credit(self.algorithm.penalised(experience))
+        experience = self.algorithm.penalised(experience)
+        credit = self.algorithm.credit(scaled(experience) if self.stage.scale_rewards else experience)
         if experience.values_A is not None and credit.returns_A is not None:
             explained = explained_variance(experience.values_A, credit.returns_A)
             self._metrics["explained_variance"] = explained.item()

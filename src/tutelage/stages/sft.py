@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from tutelage.algorithms import supervised_loss
 from tutelage.config import Recipe, SftStage
-from tutelage.data import Conversation, build_conversation_source
-from tutelage.data.chat import render_conversation
+from tutelage.data import Conversation
 from tutelage.data.packing import Row, pack
 from tutelage.environments import build_environment
-from tutelage.errors import ConfigError, DataError, UnreachableError
+from tutelage.errors import ConfigError
 from tutelage.models import Policy, context_length
 from tutelage.rollouts import places_of_step
 from tutelage.stages.context import Result, StageRun, prompts_of
+from tutelage.stages.conversations import conversation_rows, load_conversations
 from tutelage.training import State, fit, update
 from tutelage.types import Actions, Batch, Loss, Message
 
@@ -44,13 +44,7 @@ def plan_sft(stage: SftStage, recipe: Recipe, must_reach: bool) -> SftPlan:
     where = f"{stage.name}.source"
     if stage.source.get("type") == "environment":
         return SftPlan(stage, _demonstrations(stage, recipe, where, must_reach))
-    source = build_conversation_source(stage.source, where)
-    try:
-        return SftPlan(stage, source.load_conversations())
-    except UnreachableError:
-        if must_reach:
-            raise
-        return SftPlan(stage, ())
+    return SftPlan(stage, load_conversations(stage.source, where, must_reach))
 
 
 def _demonstrations(stage: SftStage, recipe: Recipe, where: str, must_reach: bool) -> list[Conversation]:
@@ -125,22 +119,6 @@ class SftTask:
 
 def render_rows(plan: SftPlan, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Row]:
     """Every conversation as a row. Raises DataError for one that does not fit or teaches nothing."""
-    stage, where = plan.stage, f"{plan.stage.name}.source"
-    room = min(context, stage.tokens_per_microbatch)
-    rows: list[Row] = []
-    for number, conversation in enumerate(plan.conversations):
-        rendered = render_conversation(tokenizer, conversation, stage.loss_on)
-        length = len(rendered.tokens)
-        if length > room:
-            remedy = f"set tokens_per_microbatch to {length} or more" if length <= context else "shorten it"
-            raise DataError(
-                f"{where}: conversation {conversation.id!r} has {length} tokens; the model's context is {context} and "
-                f"tokens_per_microbatch {stage.tokens_per_microbatch}: {remedy}"
-            )
-        row = Row((), tuple(rendered.tokens), number, tuple(rendered.mask), {"advantages": 1.0})
-        if not row.actions:
-            raise DataError(
-                f"{where}: conversation {conversation.id!r} has nothing to learn from under loss_on = '{stage.loss_on}'"
-            )
-        rows.append(row)
-    return rows
+    stage = plan.stage
+    where, budget = f"{stage.name}.source", stage.tokens_per_microbatch
+    return conversation_rows(tokenizer, plan.conversations, stage.loss_on, context, budget, where)

@@ -47,9 +47,9 @@ def update(state: State, batches: Sequence[Batch], loss_of: LossOf, total_steps:
 
 
 def accumulate(state: State, batches: Sequence[Batch], loss_of: LossOf) -> tuple[float, dict[str, float]]:
-    """Leaves the gradients of the whole loss at the masters. Returns the loss, and its metrics for each token."""
+    """Leaves the gradients of the whole loss at the masters. Returns the loss, and its metrics as means."""
     counts = counts_of(batches)
-    total, sums, tokens = 0.0, dict[str, Tensor](), dict[str, int]()
+    total, sums, counted = 0.0, dict[str, Tensor](), dict[str, int]()
     for number, batch in enumerate(batches):
         if not batch.acted:
             continue  # nothing was acted, or all skipped: no loss, no gradient; its sequences are counted
@@ -62,13 +62,15 @@ def accumulate(state: State, batches: Sequence[Batch], loss_of: LossOf) -> tuple
         for model in state.models:
             model.collect_gradients()
         total += value
-        for name, metric in (item for loss in losses for item in loss.metrics.items()):
-            if name not in sums:
-                sums[name], tokens[name] = metric, batch.acted
-            else:
-                sums[name] = torch.maximum(sums[name], metric) if name.endswith("_max") else sums[name] + metric
-                tokens[name] += batch.acted
-    return total, {name: (s if name.endswith("_max") else s / tokens[name]).item() for name, s in sums.items()}
+        for told, name in ((loss, name) for loss in losses for name in loss.metrics):
+            metric, before = told.metrics[name], sums.get(name)
+            if before is not None:
+                metric = torch.maximum(before, metric) if name.endswith("_max") else before + metric
+            sums[name] = metric
+            counted[name] = counted.get(name, 0) + (batch.acted if told.counted is None else told.counted)
+    return total, {
+        name: (value if name.endswith("_max") else value / max(1, counted[name])).item() for name, value in sums.items()
+    }
 
 
 def counts_of(batches: Sequence[Batch]) -> dict[Unit, int]:

@@ -1,0 +1,187 @@
+"""The stages of a run, each a `[[stage]]` table. A method's default is its paper's, quoted beside it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from tutelage.config.part import Part, Table
+from tutelage.config.settings import Checkpoints, Correction, Optimizer, Pretraining, Reference, Sampling
+from tutelage.types import Split
+
+Seconds = Annotated[float, Field(gt=0.0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+
+class ModelStage(Part):
+    """What stages of language models share."""
+
+    name: Name
+    start: str | None = None  # the stage whose model it begins with, or "base"; None: the newest policy
+
+
+class EvaluateStage(ModelStage):
+    """Asks the current model the environment's questions and reports scores with intervals."""
+
+    type: Literal["evaluate"]
+    environment: str
+    split: Split = "test"
+    questions: PositiveInt | None = None  # None: all
+    samples: PositiveInt = 1  # per question
+    sampling: Sampling = Sampling(temperature=0.0)
+    rewards: tuple[Table, ...] = ({"type": "task"},)
+    reward_timeout: Seconds = 10.0  # for one sample
+
+
+class SftStage(ModelStage):
+    """Supervised fine-tuning: imitate what a source of conversations shows."""
+
+    type: Literal["sft"]
+    source: Table
+    loss_on: Literal["assistant", "last-assistant", "all"] = "assistant"
+    epochs: PositiveInt = 1
+    steps: PositiveInt | None = None  # None: as many as the epochs give
+    sequences_per_step: PositiveInt = 16
+    tokens_per_microbatch: PositiveInt = 4096
+    optimizer: Optimizer = Optimizer(lr=1e-5)
+    checkpoints: Checkpoints = Checkpoints()
+
+
+class RewardModelStage(ModelStage):
+    """A reward model: learns to score answers as they were judged. Begins with the newest policy; leaves that alone."""
+
+    type: Literal["reward-model"]
+    source: Table  # of judged answers
+    test: Table | None = None  # held-out ones, to report the agreement with
+    loss: Table = Field(default={"type": "bradley-terry"})
+    epochs: PositiveInt = 1  # InstructGPT (2203.02155, appendix C.2): 1, more overfit
+    steps: PositiveInt | None = None  # None: as many as the epochs give
+    prompts_per_step: PositiveInt = 64  # InstructGPT: 64, each with all of its answers
+    max_answer_tokens: PositiveInt | None = None  # longer answers are cut, as the sampler's are; None: whole
+    normalise: bool = True  # scores of the source to mean 0 and standard deviation 1 in the end
+    tokens_per_microbatch: PositiveInt = 4096
+    optimizer: Optimizer = Optimizer(lr=9e-6)  # InstructGPT: 9e-6
+    checkpoints: Checkpoints = Checkpoints()
+
+
+class PreferenceStage(ModelStage):
+    """Preference optimisation: DPO and its kin, on answers that were judged. The reference is what it begins with."""
+
+    type: Literal["preference"]
+    source: Table  # of judged answers
+    test: Table | None = None  # held-out ones, to report the agreement of the implicit rewards with
+    loss: Table = Field(default={"type": "dpo"})
+    epochs: PositiveInt = 1
+    steps: PositiveInt | None = None  # None: as many as the epochs give
+    prompts_per_step: PositiveInt = 64  # DPO (2305.18290, appendix B): 64 pairs
+    max_answer_tokens: PositiveInt | None = None  # longer answers are cut; None: whole
+    tokens_per_microbatch: PositiveInt = 4096
+    optimizer: Optimizer = Optimizer(lr=1e-6)  # DPO: 1e-6
+    checkpoints: Checkpoints = Checkpoints()
+
+
+class RlStage(ModelStage):
+    """Reinforcement learning: sample groups, reward them, credit their tokens, update."""
+
+    type: Literal["rl"]
+    environment: str
+    split: Split = "train"
+    algorithm: Table = Field(default={"type": "grpo"})
+    rewards: tuple[Table, ...] = ({"type": "task"},)
+    steps: PositiveInt = 100
+    prompts_per_step: PositiveInt = 8
+    completions_per_prompt: PositiveInt = 8
+    epochs: PositiveInt = 1  # passes over the samples of a step
+    updates_per_epoch: PositiveInt = 1  # 1: on-policy
+    refills: NonNegativeInt = 10  # further rounds of sampling in a step, where the algorithm finds groups uninformative
+    replay: NonNegativeInt = 0  # earlier steps whose groups are learned from again beside the new ones
+    ratio_to: Literal["learner", "sampler"] = "learner"  # whose log-probabilities are the ratio's denominator
+    correction: Correction = Correction()
+    reference: Reference = Reference()
+    pretraining: Pretraining | None = None  # texts whose likelihood is raised in the same updates
+    scale_rewards: bool = False  # divide a step's rewards by their standard deviation
+    average: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # of the weights, which the stage then leaves; 0.992
+    tokens_per_microbatch: PositiveInt = 4096
+    sampling: Sampling = Sampling()
+    optimizer: Optimizer = Optimizer()
+    checkpoints: Checkpoints = Checkpoints()
+    reward_timeout: Seconds = 10.0  # for one sample
+    max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of a step's samples; above it the run stops
+
+
+class ControlStage(Part):
+    """Reinforcement learning of a small network in a gymnasium environment, by the algorithms of language models.
+
+    A step collects either `length` steps of `copies` environments, or, with `episodes`, that many whole episodes from
+    each of `copies` beginnings, which are then an algorithm's group.
+    """
+
+    type: Literal["control"]
+    name: Name
+    environment: str
+    algorithm: Table = Field(default={"type": "ppo", "discount": 0.99, "critic": {"kind": "model"}})
+    steps: PositiveInt = 100
+    copies: PositiveInt = 8
+    length: PositiveInt = 128
+    episodes: PositiveInt | None = None
+    epochs: PositiveInt = 10  # passes over a step's transitions; under a trust region, the critic's
+    transitions_per_update: PositiveInt | Literal["all"] = 64  # drawn anew in each epoch
+    hidden: tuple[PositiveInt, ...] = (64, 64)  # of policy and critic, each; tanh
+    normalise_observations: bool = True
+    normalise_rewards: bool = False
+    optimizer: Optimizer = Optimizer(lr=3e-4, max_grad_norm=0.5)
+    checkpoints: Checkpoints = Checkpoints()
+
+
+class PlayStage(Part):
+    """Plays episodes in a gymnasium environment with the current control policy, or one written by hand."""
+
+    type: Literal["play"]
+    name: Name
+    environment: str
+    episodes: PositiveInt = 20
+    policy: str | None = None  # "module:function", from observations to actions; None: that of the stage before
+    greedy: bool = True  # the most likely action; else as the policy draws it
+
+
+class Contestant(Part):
+    """One side of a comparison: a model, or the best of so many of its answers by a reward model."""
+
+    model: str  # a stage before this one, or "base"
+    best_of: PositiveInt = 1
+    by: str | None = None  # the reward model that chooses: a stage before this one, or a folder
+    name: str | None = None  # None: the model's, with the number of answers
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Contestant:
+        if (self.best_of > 1) != (self.by is not None):
+            raise ValueError("give best_of above 1 and by (a reward model) together, or neither")
+        return self
+
+    @property
+    def label(self) -> str:
+        return self.name or (self.model if self.best_of == 1 else f"{self.model}, best of {self.best_of}")
+
+
+class CompareStage(Part):
+    """Has models answer the same prompts and judges the answers: scores, and how often each beats the first model."""
+
+    type: Literal["compare"]
+    name: Name
+    environment: str
+    contestants: Annotated[tuple[Contestant, ...], Field(min_length=2)]
+    rewards: tuple[Table, ...]  # the judges, each by itself
+    split: Split = "test"
+    questions: PositiveInt | None = None  # None: all
+    samples: PositiveInt = 1  # per question
+    kl_to: str | None = None  # a stage, or "base": how far each model is from it, in nats an answer
+    sampling: Sampling = Sampling()
+    tokens_per_microbatch: PositiveInt = 4096
+    reward_timeout: Seconds = 10.0  # for one sample
+
+
+Stage = Annotated[
+    EvaluateStage | SftStage | RewardModelStage | PreferenceStage | RlStage | CompareStage | ControlStage | PlayStage,
+    Field(discriminator="type"),
+]

@@ -1,0 +1,91 @@
+"""How well a reward model's scores agree with judgements: pairs in the right order, by margin, and calibration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from tutelage.evaluation.summary import Summary, summarise
+
+_BINS = 10  # of the probability that a score's lead claims
+_PARTS = 3  # of the pairs, by how far apart they were judged
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The answers to one prompt: what the model scored each, and what it was judged to be worth."""
+
+    scores: Sequence[float]
+    judged: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    prompt: int
+    lead: float  # of the answer that was judged better
+    margin: float
+
+    @property
+    def right(self) -> float:
+        return 1.0 if self.lead > 0 else 0.5 if self.lead == 0 else 0.0
+
+
+def report(answers: Sequence[Compared]) -> dict[str, Any]:
+    """Of all pairs of answers that were judged apart:
+
+    - `accuracy`: the share that the model orders as the judges did, a mean over prompts with its interval (whole
+      prompts are resampled: the pairs of one are not independent);
+    - `by_margin`: the same for the third that was judged closest together, the middle one, and the farthest;
+    - `calibration_error`: how far the share that is right lies from the probability sigmoid(difference of scores) that
+      the model claims for its choice, a mean over pairs in ten bins of that probability (Guo et al., 1706.04599).
+    """
+    pairs = [pair for prompt, one in enumerate(answers) for pair in _pairs(prompt, one)]
+    if not pairs:
+        return {"pairs": 0}
+    ordered = sorted(pairs, key=lambda pair: pair.margin)
+    parts = [ordered[len(pairs) * i // _PARTS : len(pairs) * (i + 1) // _PARTS] for i in range(_PARTS)]
+    return {
+        "pairs": len(pairs),
+        "prompts": len({pair.prompt for pair in pairs}),
+        "accuracy": _in_numbers(_accuracy(pairs)),
+        "by_margin": [
+            {"least": part[0].margin, "most": part[-1].margin, "pairs": len(part), **_in_numbers(_accuracy(part))}
+            for part in parts
+            if part
+        ],
+        "calibration_error": _calibration_error(pairs),
+    }
+
+
+def _pairs(prompt: int, one: Compared) -> list[_Pair]:
+    pairs: list[_Pair] = []
+    for i, j in combinations(range(len(one.judged)), 2):
+        margin = one.judged[i] - one.judged[j]
+        if margin:
+            lead = (one.scores[i] - one.scores[j]) * math.copysign(1.0, margin)
+            pairs.append(_Pair(prompt, lead, abs(margin)))
+    return pairs
+
+
+def _accuracy(pairs: Sequence[_Pair]) -> Summary:
+    of_prompts: dict[str, list[float | None]] = {}
+    for pair in pairs:
+        of_prompts.setdefault(str(pair.prompt), []).append(pair.right)
+    return summarise(of_prompts)
+
+
+def _calibration_error(pairs: Sequence[_Pair]) -> float:
+    bins: dict[int, list[tuple[float, float]]] = {}
+    for pair in pairs:
+        claimed = 1.0 / (1.0 + math.exp(-min(abs(pair.lead), 500.0)))
+        place = min(_BINS - 1, int((claimed - 0.5) * 2 * _BINS))
+        bins.setdefault(place, []).append((claimed, pair.right))
+    gaps = (abs(sum(claimed - right for claimed, right in one)) for one in bins.values())
+    return sum(gaps) / len(pairs)
+
+
+def _in_numbers(summary: Summary) -> dict[str, Any]:
+    return {"mean": summary.mean, "low": summary.low, "high": summary.high, "n": summary.n}

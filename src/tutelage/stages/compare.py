@@ -1,0 +1,148 @@
+"""The `compare` stage: models answer the same prompts, judges say whose answers are better, and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tutelage.config import CompareStage, Contestant, Recipe
+from tutelage.data.packing import Row, pack
+from tutelage.engines import build_engine
+from tutelage.environments import build_environment
+from tutelage.evaluation import Summary, summarise
+from tutelage.models import Policy
+from tutelage.rewards import Reward, RewardSuite
+from tutelage.rollouts import record_samples, roll_out
+from tutelage.seeds import derive_seed
+from tutelage.stages.context import Result, StageRun, prompts_of
+from tutelage.stages.judged import score_rows
+from tutelage.stages.model_rewards import refuse_unknown_models, stage_rewards, with_models
+from tutelage.types import Group, Prompt
+
+Scores = dict[str, list[float | None]]  # of each prompt, its samples'
+
+
+@dataclass(frozen=True, slots=True)
+class ComparePlan:
+    """The stage with everything resolved that can be known before a weight is loaded."""
+
+    stage: CompareStage
+    rewards: tuple[Reward, ...]
+    prompts: Sequence[Prompt]
+
+
+def plan_compare(stage: CompareStage, recipe: Recipe, must_reach: bool) -> ComparePlan:
+    """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
+    environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
+    rewards = stage_rewards(stage, stage.rewards, recipe, environment.scorer())
+    earlier = recipe.stage[: [other.name for other in recipe.stage].index(stage.name)]
+    for i, contestant in enumerate(stage.contestants):
+        if contestant.by is not None:
+            refuse_unknown_models([contestant.by], earlier, f"{stage.name}.contestants[{i}].by")
+    return ComparePlan(stage, rewards, prompts_of(environment, stage.split, must_reach)[: stage.questions])
+
+
+def run_compare(plan: ComparePlan, run: StageRun) -> Result:
+    """Has every contestant answer, has the answers judged, and reports scores, wins and distances."""
+    stage = plan.stage
+    run.cut_back(run.start)
+    rewards = with_models(plan.rewards, run)
+    found: dict[str, dict[str, Any]] = {}
+    by_judge: dict[str, dict[str, Scores]] = {}
+    with RewardSuite(rewards, stage.reward_timeout) as suite:
+        for contestant in stage.contestants:
+            groups, kl = _answers(plan, run, contestant)
+            suite.score(groups)
+            record_samples(run.samples, f"{stage.name}: {contestant.label}", 0, groups)
+            by_judge[contestant.label] = {label: _scores(groups, label) for label in suite.labels}
+            samples = [sample for group in groups for sample in group.samples]
+            found[contestant.label] = {
+                "model": contestant.model,
+                "best_of": contestant.best_of,
+                "length": sum(len(sample.tokens) for sample in samples) / len(samples),
+                "failed": sum(sample.failure is not None for sample in samples),
+                **({} if kl is None else {"kl": kl}),
+            }
+    first = stage.contestants[0].label
+    for label, judged in by_judge.items():
+        found[label]["scores"] = {judge: _numbers(summarise(scores)) for judge, scores in judged.items()}
+        if label != first:
+            wins = {judge: _wins(scores, by_judge[first][judge]) for judge, scores in judged.items()}
+            found[label]["wins"] = {judge: _numbers(summarise(won)) for judge, won in wins.items()}
+    return {"type": "compare", "against": first, "questions": len(plan.prompts), "contestants": found}
+
+
+def _answers(plan: ComparePlan, run: StageRun, contestant: Contestant) -> tuple[list[Group], float | None]:
+    """What the contestant answers, and how far its model is from the one it is measured from."""
+    stage = plan.stage
+    policy = run.load_policy(model=contestant.model)
+    wanted = len(plan.prompts) * stage.samples * contestant.best_of
+    groups = roll_out(
+        build_engine(run.recipe.engine, policy),
+        policy.tokenizer,
+        plan.prompts,
+        stage.samples * contestant.best_of,
+        stage.sampling,
+        derive_seed(run.seed, contestant.label),
+        watch=lambda done, _: run.progress.progress(done, wanted, f"answers of {contestant.label}"),
+    )
+    if contestant.by is not None:
+        groups = [_best(group, scores, stage.samples) for group, scores in _chosen_by(contestant.by, groups, plan, run)]
+        return groups, None  # of its own distribution there are no log-probabilities: see best_of_n_kl
+    if stage.kl_to is None:
+        return groups, None
+    return groups, _distance(groups, policy, run.load_policy(model=stage.kl_to), stage)
+
+
+def _chosen_by(name: str, groups: Sequence[Group], plan: ComparePlan, run: StageRun) -> list[tuple[Group, list[float]]]:
+    model = run.load_reward_model(name)
+    scores = iter(score_rows(model, _rows(groups), plan.stage.tokens_per_microbatch))
+    return [(group, [next(scores) for _ in group.samples]) for group in groups]
+
+
+def _best(group: Group, scores: Sequence[float], samples: int) -> Group:
+    """Of each run of answers, the one with the highest score."""
+    n = len(scores) // samples
+    best = [max(range(i * n, (i + 1) * n), key=lambda place: scores[place]) for i in range(samples)]
+    return Group(group.prompt, group.prompt_tokens, [group.samples[place] for place in best])
+
+
+@torch.no_grad()
+def _distance(groups: Sequence[Group], policy: Policy, other: Policy, stage: CompareStage) -> float:
+    """KL(policy || other) of whole answers, in nats: the mean of log policy - log other over the policy's samples."""
+    total = 0.0
+    for batch in pack(_rows(groups), stage.tokens_per_microbatch):
+        own_A, theirs_A = (model.score(batch, stage.sampling)[0] for model in (policy, other))
+        total += (own_A - theirs_A).sum().item()
+    return total / sum(len(group.samples) for group in groups)
+
+
+def _rows(groups: Sequence[Group]) -> list[Row]:
+    return [
+        Row(tuple(group.prompt_tokens), tuple(sample.tokens), number)
+        for number, group in enumerate(groups)
+        for sample in group.samples
+    ]
+
+
+def _scores(groups: Sequence[Group], label: str) -> Scores:
+    return {group.prompt.id: [sample.rewards.get(label) for sample in group.samples] for group in groups}
+
+
+def _wins(ours: Mapping[str, Sequence[float | None]], theirs: Mapping[str, Sequence[float | None]]) -> Scores:
+    """For each prompt, against every answer of the other: 1 for a better one, 1/2 for one as good, 0 for a worse."""
+    return {
+        prompt: [
+            None if a is None or b is None else 1.0 if a > b else 0.5 if a == b else 0.0
+            for a in scores
+            for b in theirs[prompt]
+        ]
+        for prompt, scores in ours.items()
+    }
+
+
+def _numbers(summary: Summary) -> dict[str, Any]:
+    return {"mean": summary.mean, "low": summary.low, "high": summary.high, "n": summary.n}

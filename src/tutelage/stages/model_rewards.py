@@ -1,0 +1,121 @@
+"""The reward `reward-model`: what one, or several that were trained by a stage before, make of an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PrivateAttr, model_validator
+
+from tutelage.config import Recipe, Stage, nearest
+from tutelage.data.chat import render_prompt
+from tutelage.data.packing import Row
+from tutelage.errors import ConfigError, ModelError
+from tutelage.models import RewardModel, load_tokenizer
+from tutelage.rewards import Reward, build_rewards
+from tutelage.stages.context import StageRun
+from tutelage.stages.judged import score_rows
+from tutelage.types import Prompt, Sample
+
+
+class ModelReward(Reward):
+    """The score of a reward model, or of an ensemble of them (Coste et al., 2310.02743), at the answer's last token.
+
+    `combine`: their mean; the worst of them; or `careful`, the mean less `deviations` standard deviations. Scores are
+    clipped to +-`clip`, then `per_token` is taken off for each token of the answer, against a bias for length.
+    """
+
+    isolated: ClassVar[bool] = False  # it shares the learner's device
+
+    type: str = "reward-model"
+    models: Annotated[tuple[str, ...], Field(min_length=1)]  # stages before this one, or folders
+    combine: Literal["mean", "worst", "careful"] = "mean"
+    deviations: NonNegativeFloat = 1.0  # for `careful`
+    clip: PositiveFloat | None = None
+    per_token: NonNegativeFloat = 0.0
+    tokens_per_microbatch: Annotated[int, Field(gt=0)] = 4096
+    _loaded: tuple[RewardModel, ...] = PrivateAttr(())
+
+    @model_validator(mode="after")
+    def _refuse_what_has_no_effect(self) -> ModelReward:
+        if len(self.models) == 1 and self.combine != "mean":
+            raise ValueError(f"combine: '{self.combine}' is for several models; name more than one")
+        if self.combine != "careful" and "deviations" in self.model_fields_set:
+            raise ValueError("deviations: is for combine = 'careful'")
+        return self
+
+    @property
+    def grouped(self) -> bool:
+        return True
+
+    def refuse_other_tokenizers(self, policy: Path, where: str) -> None:
+        """Raises ModelError where a folder's tokenizer has other tokens than the policy's: their numbers are scored."""
+        words = load_tokenizer(policy).get_vocab()
+        for name in self.models:
+            if (Path(name) / "config.json").is_file() and load_tokenizer(Path(name)).get_vocab() != words:
+                raise ModelError(
+                    f"{where}.models: the tokenizer of {name} is another than the policy's, and token ids are scored "
+                    "as they were sampled; train a reward model that begins with this policy, or one of its family"
+                )
+
+    def loaded(self, run: StageRun) -> ModelReward:
+        """The same with its models in memory."""
+        ready = self.model_copy()
+        ready._loaded = tuple(run.load_reward_model(name) for name in self.models)
+        return ready
+
+    def score(self, prompt: Prompt, sample: Sample) -> float:
+        return self.score_group(prompt, [sample])[0]
+
+    def score_group(self, prompt: Prompt, samples: Sequence[Sample]) -> list[float]:
+        """One score for each sample. Raises ValueError where one has no token at all."""
+        columns: list[list[float]] = []
+        for model in self._loaded:
+            asked = tuple(render_prompt(model.tokenizer, prompt))
+            if not all(sample.tokens for sample in samples):
+                raise ValueError("an answer without tokens has none to be scored at")
+            rows = [Row(asked, tuple(sample.tokens), 0) for sample in samples]
+            longest = max(len(asked) + len(row.tokens) for row in rows)
+            columns.append(score_rows(model, rows, max(longest, self.tokens_per_microbatch)))
+        return [
+            self._combined(scores) - self.per_token * len(sample.tokens)
+            for scores, sample in zip(zip(*columns, strict=True), samples, strict=True)
+        ]
+
+    def _combined(self, scores: Sequence[float]) -> float:
+        score = min(scores) if self.combine == "worst" else fmean(scores)
+        if self.combine == "careful":
+            score -= self.deviations * stdev(scores)
+        return score if self.clip is None else max(-self.clip, min(self.clip, score))
+
+
+MODEL_REWARDS: Final[Mapping[str, type[Reward]]] = {"reward-model": ModelReward}
+
+
+def stage_rewards(stage: Stage, tables: Sequence[object], recipe: Recipe, task: Reward | None) -> tuple[Reward, ...]:
+    """The rewards that a stage's tables declare, those of models too. Raises ConfigError with the remedy."""
+    where = f"{stage.name}.rewards"
+    rewards = build_rewards(tables, where, task, MODEL_REWARDS)
+    earlier = recipe.stage[: [other.name for other in recipe.stage].index(stage.name)]
+    for i, reward in enumerate(rewards):
+        if isinstance(reward, ModelReward):
+            refuse_unknown_models(reward.models, earlier, f"{where}[{i}].models")
+    return rewards
+
+
+def refuse_unknown_models(names: Sequence[str], earlier: Sequence[Stage], where: str) -> None:
+    """Raises ConfigError for a reward model that neither a stage before this one makes nor is a folder."""
+    made = [stage.name for stage in earlier if stage.type == "reward-model"]
+    for name in names:
+        if name not in made and not (Path(name) / "config.json").is_file():
+            raise ConfigError(
+                f"{where}: '{name}' is neither a reward-model stage before this one nor a model's folder: "
+                f"{nearest(name, made)}"
+            )
+
+
+def with_models(rewards: Sequence[Reward], run: StageRun) -> tuple[Reward, ...]:
+    """The rewards with their models in memory."""
+    return tuple(reward.loaded(run) if isinstance(reward, ModelReward) else reward for reward in rewards)

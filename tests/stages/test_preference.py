@@ -1,0 +1,167 @@
+"""The `preference` stage: every loss learns what was judged better, however the step is cut, and resumes as it was."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.pipelines.parts import tiny_model_folder
+from tests.stages.test_reward_model import write_judged
+from tests.tiny import tiny_model, tiny_tokenizer
+from tutelage.algorithms import PREFERENCE_LOSSES, build_preference_loss
+from tutelage.config import Optimizer, PreferenceStage, read_recipe
+from tutelage.data import build_judged_source
+from tutelage.errors import DataError
+from tutelage.models import Policy
+from tutelage.pipelines import resume_run, run_recipe
+from tutelage.stages.judged import judged_rows
+from tutelage.stages.preference_task import PreferenceTask, mismatched, score_answers, with_field
+from tutelage.training import Quiet, State
+
+RECIPE = """
+name = "prefers"
+model = "{model}"
+
+[[stage]]
+name = "dpo"
+type = "preference"
+source = {{ type = "jsonl", path = "{folder}/train.jsonl" }}
+test = {{ type = "jsonl", path = "{folder}/test.jsonl" }}
+epochs = 2
+prompts_per_step = 8
+optimizer = {{ lr = 3e-3 }}
+checkpoints = {{ every = 3 }}
+"""
+TABLES: dict[str, dict[str, Any]] = {
+    "ipo": {"beta": 0.1, "length_normalised": False},
+    "sppo": {"beta": 0.02},
+    "bco": {"beta": 0.1},
+    "nca": {"beta": 0.1},
+    "robust_dpo": {"beta": 0.1},
+    "discopop": {"beta": 0.5},  # below 1 / 20 of its temperature it pulls the other way
+}
+SINGLE = [name for name, kind in PREFERENCE_LOSSES.items() if not kind.paired]
+
+
+def write_recipe(folder: Path) -> Path:
+    write_judged(folder / "train.jsonl", 60, 1)
+    write_judged(folder / "test.jsonl", 40, 2)
+    path = folder / "recipe.toml"
+    path.write_text(RECIPE.format(model=tiny_model_folder(folder / "tiny"), folder=folder))
+    return path
+
+
+def write_labels(path: Path) -> None:
+    """What unpaired losses read: each answer good or bad by itself."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    split = [
+        {"prompt": row["prompt"], "completion": answer, "label": score > 2}
+        for row in rows
+        for answer, score in zip(row["answers"], row["scores"], strict=True)
+    ]
+    path.write_text("\n".join(map(json.dumps, split)) + "\n")
+
+
+def run(folder: Path, *overrides: str) -> dict[str, Any]:
+    path = folder / "recipe.toml"
+    run_recipe(read_recipe(path, overrides), folder / "run", Quiet())
+    return json.loads((folder / "run/stages/01-dpo/result.json").read_text())
+
+
+@pytest.mark.parametrize("name", PREFERENCE_LOSSES)
+def test_every_loss_learns_what_was_judged_better(name: str, tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    if name in SINGLE:
+        write_labels(tmp_path / "train.jsonl")
+    table = {"type": name, **TABLES.get(name, {})}
+    result = run(tmp_path, *(f"dpo.loss.{key}={json.dumps(value)}" for key, value in table.items()))
+    assert result["agreement"]["accuracy"]["mean"] > 0.7, result["agreement"]
+    metrics = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1]["margin"] > metrics[0]["margin"]
+    assert metrics[-1]["accuracy"] > 0.6
+
+
+def test_turned_judgements_teach_the_contrary(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    write_judged(tmp_path / "train.jsonl", 60, 1, flipped=True)
+    assert run(tmp_path)["agreement"]["accuracy"]["mean"] < 0.35
+
+
+def test_dpo_begins_at_log_two_with_no_margin(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    run(tmp_path, "compute=fp32")
+    first = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
+    assert first["loss"] == pytest.approx(math.log(2.0), abs=1e-5)
+    assert first["margin"] == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dpo", "kto", "bco", "aot", "beta_dpo", "orpo"])
+def test_a_step_in_many_micro_batches_is_the_step_in_one(name: str, tmp_path: Path) -> None:
+    """Loss, metrics and gradients, also where the loss of one answer reads others of the step."""
+    write_judged(tmp_path / "train.jsonl", 12, 1)
+    if name in SINGLE:
+        write_labels(tmp_path / "train.jsonl")
+    judged = build_judged_source({"type": "jsonl", "path": str(tmp_path / "train.jsonl")}, "source").load_judged()
+    loss = build_preference_loss({"type": name}, "loss")
+    found: list[tuple[dict[str, float], dict[str, torch.Tensor]]] = []
+    for budget in (4096, 60):
+        policy = Policy(tiny_model(), tiny_tokenizer(), torch.float32)
+        rows = [judged_rows(policy.tokenizer, one, i, 60, "source") for i, one in enumerate(judged)]
+        others = mismatched(rows, 60) if loss.needs_mismatched else []
+        if loss.needs_reference:
+            reference = Policy(tiny_model(seed=1), tiny_tokenizer(), torch.float32)
+            rows, others = (
+                with_field(some, "reference", score_answers(reference, [r for part in some for r in part], 4096))
+                for some in (rows, others)
+            )
+        stage = PreferenceStage(
+            type="preference", name="p", source={}, prompts_per_step=len(rows), tokens_per_microbatch=budget
+        )
+        task = PreferenceTask(stage, loss, 0, rows, others, 1)
+        state = State(policy, Optimizer(lr=1e-3, max_grad_norm=1e9), dials=loss.dials)
+        (batches,) = task.minibatches(state)
+        assert (len(batches) > 3) == (budget == 60)
+        kept: dict[str, torch.Tensor] = {}
+        state.before_change = lambda policy=policy, kept=kept: kept.update(
+            {key: value.grad.clone() for key, value in policy.masters.items()}
+        )
+        numbers = task.update(state, batches)
+        found.append(({**numbers, **task.metrics()}, kept))
+    (whole, whole_grads), (cut, cut_grads) = found
+    assert whole.keys() == cut.keys()
+    for key, value in whole.items():
+        assert cut[key] == pytest.approx(value, rel=1e-4, abs=1e-5), key
+    for key, grad in whole_grads.items():
+        torch.testing.assert_close(cut_grads[key], grad, rtol=1e-3, atol=1e-5)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    """Killed after a step, with the reference's scores on disk: beta-DPO also carries a number from step to step."""
+
+    class Killed(Quiet):
+        def step(self, step: int, numbers: Any) -> None:
+            if step == 7:
+                raise KeyboardInterrupt
+
+    path = write_recipe(tmp_path)
+    recipe = read_recipe(path, ["dpo.loss.type=beta_dpo", "compute=fp32"])
+    run_recipe(recipe, tmp_path / "whole", Quiet())
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe, tmp_path / "cut", Killed())
+    resume_run(tmp_path / "cut", Quiet())
+    one, other = ((tmp_path / name / "stages/01-dpo/model/model.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert one == other
+
+
+def test_mistakes_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    with pytest.raises(DataError, match=r"dpo\.source: .* must lie between 0 \(bad\) and 1 \(good\); take a loss of"):
+        run(tmp_path, "dpo.loss.type=kto")
+    write_labels(tmp_path / "train.jsonl")
+    with pytest.raises(DataError, match=r"dpo\.source: .* no two answers that were judged apart.* type = 'kto'"):
+        run(tmp_path)
