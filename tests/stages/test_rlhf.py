@@ -186,9 +186,7 @@ def test_an_ensemble_by_hand(combine: str, expected: float) -> None:
 def test_scores_are_those_of_the_model_clipped_and_less_so_much_a_token(tmp_path: Path) -> None:
     (name,) = scorers(tmp_path, 1)
     model = load_reward_model(Path(name), torch.float32, CPU)
-    run: Any = type(
-        "Run", (), {"load_reward_model": lambda self, wanted: load_reward_model(Path(wanted), torch.float32, CPU)}
-    )()
+    run: Any = SimpleNamespace(load_reward_model=lambda wanted: load_reward_model(Path(wanted), torch.float32, CPU))
     prompt, answers = Prompt("p", text="write:"), ([40, 41, 2], [77, 2], [120, 121, 122])
     samples = [Sample("p", i, tokens, [], "", "stop", 0) for i, tokens in enumerate(answers)]
     asked = tuple(model.tokenizer.encode("write:"))

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,12 +34,12 @@ class StageRun:
     stage: Stage
     folder: Path  # the stage's own
     model: Path  # the transformers folder that the stage begins with
-    models: Mapping[str, Path]  # what the stages before it made, by their names, and "base"
     device: torch.device
     metrics: Metrics
     samples: Journal
     progress: Progress
     start: Mapping[str, int]  # how far the logs were written when the stage began for the first time
+    models: Mapping[str, Path] = field(default_factory=dict[str, Path])  # what stages before it made, and "base"
 
     @property
     def seed(self) -> int:
