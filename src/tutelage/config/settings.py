@@ -33,15 +33,21 @@ class Sampling(Part):
 
 
 class Optimizer(Part):
-    """AdamW on fp32 master weights (Loshchilov and Hutter, 2019), with a schedule over the stage's steps."""
+    """AdamW on fp32 master weights (Loshchilov and Hutter, 2019), with a schedule over the stage's steps.
 
+    `muon`: the hidden layers' matrices by Muon (Jordan et al., 2024), with updates of AdamW's size, so that the same
+    rate fits (Moonlight, 2502.16982); embeddings, heads, norms and biases by AdamW still.
+    """
+
+    type: Literal["adamw", "muon"] = "adamw"
     lr: PositiveFloat = 1e-6  # DeepSeekMath (2402.03300): 1e-6
     betas: tuple[float, float] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.0
     max_grad_norm: PositiveFloat = 1.0
     warmup_steps: NonNegativeInt = 0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = "constant"
+    decay_share: Probability = 0.1  # of the steps, at the end of "wsd"; MiniCPM (2404.06395): 10 %
     final_lr_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1  # InstructGPT: cosine to 10 %
 
 

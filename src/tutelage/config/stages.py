@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from tutelage.config.part import Part, Table
 from tutelage.config.settings import Checkpoints, Correction, Optimizer, Pretraining, Reference, Sampling
@@ -39,13 +39,24 @@ class SftStage(ModelStage):
 
     type: Literal["sft"]
     source: Table
+    test: Table | None = None  # held-out conversations or texts, whose perplexity is reported
+    evaluate_every: PositiveInt = 50  # steps; and after the last one
+    patience: PositiveInt | None = None  # evaluations without a lower perplexity before it stops, with the best weights
     loss_on: Literal["assistant", "last-assistant", "all"] = "assistant"
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # share of the uniform distribution in the target
+    neftune: PositiveFloat | None = None  # noise on the embeddings; 5, 10 or 15 in the paper (2310.05914)
     epochs: PositiveInt = 1
     steps: PositiveInt | None = None  # None: as many as the epochs give
     sequences_per_step: PositiveInt = 16
     tokens_per_microbatch: PositiveInt = 4096
     optimizer: Optimizer = Optimizer(lr=1e-5)
     checkpoints: Checkpoints = Checkpoints()
+
+    @model_validator(mode="after")
+    def _patience_needs_a_test(self) -> SftStage:
+        if self.patience is not None and self.test is None:
+            raise ValueError("patience: there is nothing to be patient with; name held-out texts as `test`")
+        return self
 
 
 class RewardModelStage(ModelStage):

@@ -3,6 +3,7 @@
 from tutelage.models.attention import PACKED
 from tutelage.models.fetch import fetch
 from tutelage.models.loading import ModelFacts, context_length, describe, load_tokenizer
+from tutelage.models.noise import noisy_embeddings
 from tutelage.models.policy import Policy, load_policy, pick_compute
 from tutelage.models.registry import ResolvedModel, known_models, resolve
 from tutelage.models.reward_model import RewardModel, load_reward_model
@@ -22,6 +23,7 @@ __all__ = [
     "load_policy",
     "load_reward_model",
     "load_tokenizer",
+    "noisy_embeddings",
     "pick_compute",
     "resolve",
 ]

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.config import Sampling
 from tutelage.errors import ModelError
+from tutelage.functional.label_smoothing import uniform_gap
 from tutelage.functional.logprobs import Head, chunked_logprobs, transform_logits
 from tutelage.models import fused
 from tutelage.models.attention import PACKED, compile_around_attention
@@ -87,6 +88,10 @@ class Policy:
             entropy_grad=entropy_grad,
         )
         return logprobs_A[:actions], entropy_A[:actions]
+
+    def uniform_gap(self, states_AD: Tensor, batch: Batch) -> Tensor:
+        """[A] what label smoothing adds to the cross-entropy of each action, for each share of it."""
+        return uniform_gap(states_AD, self._head(), batch.tokens_N[batch.action_A].to(self.device))
 
     def compile_layers(self) -> None:
         """Has torch compile the decoder layers around their attention: fewer passes over activations, less memory.

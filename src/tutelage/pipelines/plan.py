@@ -84,6 +84,7 @@ def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
             continue
         if isinstance(stage_plan, SftPlan):
             render_rows(stage_plan, tokenizer, facts.context)
+            render_rows(stage_plan, tokenizer, facts.context, "test")
             continue
         if isinstance(stage_plan, RewardModelPlan | PreferencePlan):
             for key, judged in (("source", stage_plan.judged), ("test", stage_plan.test)):

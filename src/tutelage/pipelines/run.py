@@ -119,16 +119,18 @@ def _start(stage_folder: Path, metrics: Metrics, samples: Journal) -> dict[str, 
 
 def _in_words(result: Result) -> str:
     if "reward_model" in result:
-        return f"{result['steps']} steps{_agreement_in_words(result)}, model in {result['reward_model']}"
+        return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['reward_model']}"
     if result["type"] == "compare":
         return "; ".join(compared_in_words(result))
     if "scores" not in result:
-        return f"{result['steps']} steps{_agreement_in_words(result)}, model in {result['saved']}"
+        return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['saved']}"
     if result["type"] == "play":
         return f"mean return {summary_in_words(summarise(result['scores']))}"
     return f"{score_name(result['scores'])} {summary_in_words(summarise(result['scores']))}"
 
 
-def _agreement_in_words(result: Result) -> str:
+def _held_out_in_words(result: Result) -> str:
+    if "perplexity" in result:
+        return f", perplexity {result['perplexity']:.2f}"
     found = result.get("agreement")
     return f", {found['accuracy']['mean']:.1%} of {found['pairs']} held-out pairs" if found else ""

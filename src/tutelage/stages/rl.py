@@ -6,9 +6,9 @@ from tutelage.engines import build_engine
 from tutelage.errors import NonFiniteError
 from tutelage.models import Policy, RewardModel, ValueModel, context_length
 from tutelage.rewards import RewardSuite
-from tutelage.stages.average import first_average, take_average
 from tutelage.stages.collect import Collector
 from tutelage.stages.context import Result, StageRun
+from tutelage.stages.kept_weights import copies, take
 from tutelage.stages.model_rewards import with_models
 from tutelage.stages.pretraining import Texts
 from tutelage.stages.rl_plan import RlPlan, text_rows
@@ -30,7 +30,7 @@ def run_rl(plan: RlPlan, run: StageRun) -> Result:
             fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {collector.keep_evidence(state.step + 1)}") from error
-    take_average(state)
+    take(state, "average")
     return {"type": "rl", "steps": state.step, "saved": run.save_model(policy.save)}
 
 
@@ -70,7 +70,7 @@ def first_state(plan: RlPlan, policy: Policy, start: RewardModel | None = None) 
         reference=reference,
         moving=moves,
         dials=algorithm.dials,
-        buffers=first_average(plan.stage, policy),
+        buffers={} if plan.stage.average is None else copies(policy, "average"),
     )
     state.memory.limit = plan.stage.replay
     return state

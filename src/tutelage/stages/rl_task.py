@@ -13,10 +13,10 @@ from tutelage.functional import kl
 from tutelage.functional.corrections import importance_weights
 from tutelage.functional.value_losses import explained_variance
 from tutelage.models import Policy
-from tutelage.stages.average import move_average
 from tutelage.stages.collect import Collector
 from tutelage.stages.context import StageRun
 from tutelage.stages.experience import credited, experience_of, rows_of, scaled, turns, with_scores
+from tutelage.stages.kept_weights import blend
 from tutelage.stages.pretraining import Texts
 from tutelage.stages.rl_plan import RlPlan
 from tutelage.training import State, trust_region_update, update
@@ -82,7 +82,7 @@ class RlTask:
         """Turns the algorithm's dials, and moves the reference."""
         state.dials = dict(self.algorithm.turned(state.dials, metrics))
         if self.stage.average is not None:
-            move_average(state, self.stage.average)
+            blend(state, "average", self.stage.average)
         moves, reference = self.stage.reference, state.reference
         if reference is None or not moves.moves:
             return

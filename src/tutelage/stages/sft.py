@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
 
 from tutelage.algorithms import supervised_loss
-from tutelage.config import Recipe, SftStage
+from tutelage.config import Recipe, SftStage, Table
 from tutelage.data import Conversation
 from tutelage.data.packing import Row, pack
 from tutelage.environments import build_environment
 from tutelage.errors import ConfigError
-from tutelage.models import Policy, context_length
+from tutelage.models import Policy, context_length, noisy_embeddings
 from tutelage.rollouts import places_of_step
+from tutelage.seeds import derive_seed
 from tutelage.stages.context import Result, StageRun, prompts_of
 from tutelage.stages.conversations import conversation_rows, load_conversations
-from tutelage.training import State, fit, update
-from tutelage.types import Actions, Batch, Loss, Message
+from tutelage.stages.kept_weights import blend, copies, take
+from tutelage.training import STOP, State, fit, update
+from tutelage.types import Actions, Batch, Loss, Message, Split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+_BEST = "best"  # the set of weights with the lowest perplexity so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,7 @@ class SftPlan:
 
     stage: SftStage
     conversations: Sequence[Conversation]
+    test: Sequence[Conversation] = ()
 
     @property
     def total_steps(self) -> int:
@@ -41,23 +50,28 @@ class SftPlan:
 
 def plan_sft(stage: SftStage, recipe: Recipe, must_reach: bool) -> SftPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
-    where = f"{stage.name}.source"
-    if stage.source.get("type") == "environment":
-        return SftPlan(stage, _demonstrations(stage, recipe, where, must_reach))
-    return SftPlan(stage, load_conversations(stage.source, where, must_reach))
+    conversations = _conversations(stage.source, "train", recipe, f"{stage.name}.source", must_reach)
+    test = () if stage.test is None else _conversations(stage.test, "test", recipe, f"{stage.name}.test", must_reach)
+    return SftPlan(stage, conversations, test)
 
 
-def _demonstrations(stage: SftStage, recipe: Recipe, where: str, must_reach: bool) -> list[Conversation]:
-    """`source = { type = "environment", environment = NAME, limit = n }`: the environment's gold answers."""
-    wrong = stage.source.keys() - {"type", "environment", "limit"}
-    name, limit = stage.source.get("environment"), stage.source.get("limit")
+def _conversations(table: Table, split: Split, recipe: Recipe, where: str, must_reach: bool) -> Sequence[Conversation]:
+    if table.get("type") == "environment":
+        return _demonstrations(table, split, recipe, where, must_reach)
+    return load_conversations(table, where, must_reach)
+
+
+def _demonstrations(table: Table, split: Split, recipe: Recipe, where: str, must_reach: bool) -> list[Conversation]:
+    """`{ type = "environment", environment = NAME, limit = n }`: the environment's gold answers of a split."""
+    wrong = table.keys() - {"type", "environment", "limit"}
+    name, limit = table.get("environment"), table.get("limit")
     if wrong or name not in recipe.environments or not (limit is None or isinstance(limit, int)):
         raise ConfigError(
             f'{where}: wanted {{ type = "environment", environment = one of {sorted(recipe.environments)}, limit = a '
-            f"number, or none for all }} (given: {stage.source})"
+            f"number, or none for all }} (given: {table})"
         )
     environment = build_environment(recipe.environments[name], f"environments.{name}")
-    prompts = prompts_of(environment, "train", must_reach)[:limit]
+    prompts = prompts_of(environment, split, must_reach)[:limit]
     return [
         Conversation(
             prompt.id,
@@ -71,9 +85,14 @@ def run_sft(plan: SftPlan, run: StageRun) -> Result:
     """Trains the policy by imitation and saves it."""
     policy = run.load_policy()
     task = SftTask(plan, run, policy)
-    state = run.begin(State(policy, plan.stage.optimizer))
+    buffers = {} if plan.stage.patience is None else copies(policy, _BEST)
+    state = run.begin(State(policy, plan.stage.optimizer, buffers=buffers))
     fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)
-    return {"type": "sft", "steps": state.step, "saved": run.save_model(policy.save)}
+    take(state, _BEST)
+    result: Result = {"type": "sft", "steps": state.step}
+    if plan.test:
+        result["perplexity"] = math.exp(task.test_loss(policy))
+    return {**result, "saved": run.save_model(policy.save)}
 
 
 class SftTask:
@@ -82,43 +101,84 @@ class SftTask:
     def __init__(self, plan: SftPlan, run: StageRun, policy: Policy) -> None:
         self.plan, self.run, self.stage = plan, run, plan.stage
         self.total_steps = plan.total_steps
-        self.rows = render_rows(plan, policy.tokenizer, context_length(policy.module.config))
+        context = context_length(policy.module.config)
+        self.rows = render_rows(plan, policy.tokenizer, context)
+        self.test = pack(render_rows(plan, policy.tokenizer, context, "test"), plan.stage.tokens_per_microbatch)
+        self._places: list[int] = []
+        self._noise_seed: int | None = None
         self._metrics: dict[str, float] = {}
 
     def minibatches(self, state: State) -> Iterator[Sequence[Batch]]:
         """One update a step, of the conversations whose turn it is."""
-        places = places_of_step(len(self.rows), state.step, self.stage.sequences_per_step, self.run.seed)
-        rows = [self.rows[place] for place in places]
+        self._places = places_of_step(len(self.rows), state.step, self.stage.sequences_per_step, self.run.seed)
+        rows = [self.rows[place] for place in self._places]
         self._metrics = {"tokens": float(sum(len(row.actions) for row in rows))}
+        self._noise_seed = None if self.stage.neftune is None else derive_seed(self.run.seed, "neftune", state.step)
         yield pack(rows, self.stage.tokens_per_microbatch)
 
     def update(self, state: State, batches: Sequence[Batch]) -> Mapping[str, float]:
-        return update(state, batches, self.loss, self.total_steps)
+        """One gradient step; then, where it is time, the perplexity of the held-out texts."""
+        numbers = update(state, batches, self.loss, self.total_steps)
+        step = state.step + 1
+        if self.test and (step % self.stage.evaluate_every == 0 or step == self.total_steps):
+            numbers["test_loss"] = self.test_loss(state.policy)
+            numbers["perplexity"] = math.exp(numbers["test_loss"])
+        return numbers
 
     def after_step(self, state: State, metrics: Mapping[str, float]) -> None:
-        pass
+        """Keeps the best weights, and stops where they have stayed the best for too long."""
+        if self.stage.patience is None or "test_loss" not in metrics:
+            return
+        if metrics["test_loss"] < state.dials.get("lowest", math.inf):
+            state.dials |= {"lowest": metrics["test_loss"], "waited": 0.0}
+            blend(state, _BEST, 0.0)
+            return
+        waited = state.dials["waited"] + 1.0
+        state.dials |= {"waited": waited, STOP: float(waited >= self.stage.patience)}
 
     def loss(self, policy: Policy, batch: Batch) -> Sequence[Loss]:
-        logprobs_A, entropy_A = policy.score(batch)
+        with self._noise(policy, batch):
+            states_AD = policy.states(batch)
+        logprobs_A, entropy_A = policy.score_states(states_AD, batch)
+        advantages_A = batch.fields["advantages"].to(logprobs_A.device)
         loss = supervised_loss(
             Actions(
                 logprobs_A=logprobs_A,
                 entropy_A=entropy_A,
-                advantages_A=batch.fields["advantages"].to(logprobs_A.device),
+                advantages_A=advantages_A,
                 behaviour_A=logprobs_A.detach(),
                 reference_A=None,
                 sequence_A=batch.sequence_A.to(logprobs_A.device),
                 sequences=batch.sequences,
             )
         )
+        if self.stage.label_smoothing:
+            gap_A = policy.uniform_gap(states_AD, batch)
+            smoothed = loss.total + self.stage.label_smoothing * (advantages_A * gap_A).sum()
+            return (replace(loss, total=smoothed),)
         return (loss,)
 
     def metrics(self) -> Mapping[str, float]:
         return self._metrics
 
+    @torch.no_grad()
+    def test_loss(self, policy: Policy) -> float:
+        """The held-out texts' cross-entropy, in nats a token: without noise, without smoothing."""
+        total = sum(-policy.score(batch)[0].double().sum().item() for batch in self.test)
+        return total / sum(batch.acted for batch in self.test)
 
-def render_rows(plan: SftPlan, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Row]:
+    def _noise(self, policy: Policy, batch: Batch) -> AbstractContextManager[None]:
+        if self.stage.neftune is None or self._noise_seed is None:
+            return nullcontext()
+        seeds = [derive_seed(self._noise_seed, self._places[index]) for index in batch.rows]
+        return noisy_embeddings(policy, batch, self.stage.neftune, seeds)
+
+
+def render_rows(
+    plan: SftPlan, tokenizer: PreTrainedTokenizerBase, context: int, key: Literal["source", "test"] = "source"
+) -> list[Row]:
     """Every conversation as a row. Raises DataError for one that does not fit or teaches nothing."""
     stage = plan.stage
-    where, budget = f"{stage.name}.source", stage.tokens_per_microbatch
-    return conversation_rows(tokenizer, plan.conversations, stage.loss_on, context, budget, where)
+    conversations = plan.conversations if key == "source" else plan.test
+    where, budget = f"{stage.name}.{key}", stage.tokens_per_microbatch
+    return conversation_rows(tokenizer, conversations, stage.loss_on, context, budget, where)

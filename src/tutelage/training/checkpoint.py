@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from safetensors import SafetensorError
@@ -144,13 +144,15 @@ def _optimizer_tensors(state: State) -> dict[str, torch.Tensor]:
 def _restore(state: State, masters: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor]) -> None:
     _copy(masters, state.weights)
     state.publish()
+    kept: dict[str, dict[str, torch.Tensor]] = {}  # none of a weight that no gradient step has moved
+    for full, moment in moments.items():
+        key, _, name = full.partition("/")
+        kept.setdefault(name, {})[key] = moment
     for name, master in state.weights.items():
-        if f"step/{name}" not in moments:
-            continue  # no gradient step has moved it
-        kept: dict[str, Any] = {key: moments[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-        state.optimizer.state[master] = {
-            key: value if key == "step" else value.to(master.device) for key, value in kept.items()
-        }
+        if name in kept:
+            state.optimizer.state[master] = {
+                key: value if key == "step" else value.to(master.device) for key, value in kept[name].items()
+            }
 
 
 @torch.no_grad()

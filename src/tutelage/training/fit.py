@@ -48,7 +48,7 @@ def fit(
     record: Callable[[int, Mapping[str, float]], None],
     offsets: Callable[[], Mapping[str, int]],
 ) -> State:
-    """Trains until the task's steps are done.
+    """Trains until the task's steps are done, or it stops by itself.
 
     Args:
         folder: where the checkpoints go.
@@ -59,7 +59,7 @@ def fit(
         RunFolderError: a checkpoint could not be written; it may be that of the step before.
     """
     with CheckpointWriter(state, folder, checkpoints.keep) as writer:
-        while state.step < task.total_steps:
+        while state.step < task.total_steps and not state.stopped:
             started = perf_counter()
             updates = [task.update(state, batches) for batches in task.minibatches(state)]
             state.step += 1
@@ -68,7 +68,7 @@ def fit(
             seconds = perf_counter() - started
             per_second = numbers["tokens"] / seconds
             record(state.step, {**numbers, "step_seconds": seconds, "tokens_per_second": per_second})
-            if state.step % checkpoints.every == 0 or state.step == task.total_steps:
+            if state.step % checkpoints.every == 0 or state.step == task.total_steps or state.stopped:
                 writer.save(offsets())
     return state
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
 from tutelage.config import Optimizer
 from tutelage.models import Policy, ValueModel
 from tutelage.training.memory import Memory
+from tutelage.training.optimizers import build_optimizer, hidden_matrices
+
+STOP = "stop"  # the dial; saved with a checkpoint like all of them
 
 
 class State:
@@ -43,17 +45,15 @@ class State:
             groups.append({"params": list(critic.masters.values()), "share": critic_lr / settings.lr})
         elif critic is not None:
             groups[0]["params"] += critic.masters.values()  # one group is one call into the optimizer's kernel
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            lr=settings.lr,
-            betas=settings.betas,
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        self.optimizer = build_optimizer(settings, groups, hidden_matrices(policy.masters))
         self.step = 0
         self.memory = Memory()
         self.before_change: Callable[[], None] = lambda: None  # waits until a checkpoint has read the tensors
+
+    @property
+    def stopped(self) -> bool:
+        """Has a task turned the dial that ends its stage before its last step?"""
+        return self.dials.get(STOP, 0.0) > 0.0
 
     @property
     def models(self) -> tuple[Policy | ValueModel, ...]:
@@ -87,13 +87,16 @@ class State:
 def learning_rate(settings: Optimizer, step: int, total_steps: int) -> float:
     """The rate of step `step` (from 0) of `total_steps`: linear warm-up, then constant, linear or cosine decay.
 
-    The decay ends at `final_lr_share` of the peak in the last step.
+    The decay ends at `final_lr_share` of the peak in the last step. `wsd` is constant until the last `decay_share` of
+    the steps, in which it falls linearly (MiniCPM, 2404.06395).
     """
     if step < settings.warmup_steps:
         return settings.lr * (step + 1) / settings.warmup_steps
     if settings.schedule == "constant":
         return settings.lr
-    span = max(1, total_steps - 1 - settings.warmup_steps)
-    way = min(1.0, (step - settings.warmup_steps) / span)
-    left = 1.0 - way if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * way))
+    begin = settings.warmup_steps
+    if settings.schedule == "wsd":
+        begin = max(begin, total_steps - 1 - round(settings.decay_share * total_steps))
+    way = min(1.0, max(0.0, (step - begin) / max(1, total_steps - 1 - begin)))
+    left = 1.0 - way if settings.schedule in ("linear", "wsd") else 0.5 * (1.0 + math.cos(math.pi * way))
     return settings.lr * (settings.final_lr_share + (1.0 - settings.final_lr_share) * left)
