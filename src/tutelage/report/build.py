@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from tutelage.errors import RunFolderError
 from tutelage.report.charts import curve
+from tutelage.report.judgements import agreement_rows, comparison_tables, headline_of_comparisons, over_optimisation
 from tutelage.report.read import Run, StageRecord, read_run
 from tutelage.report.samples import browser, pairs
 from tutelage.report.story import EvaluationTable, evaluation_tables, headline
@@ -67,13 +68,14 @@ def build_report(run_dir: Path) -> Path:
 
 def outcome(run_dir: Path) -> str:
     """The run's outcome in a sentence."""
-    return headline(evaluation_tables(read_run(run_dir)))
+    run = read_run(run_dir)
+    return headline_of_comparisons(comparison_tables(run)) or headline(evaluation_tables(run))
 
 
 def _render(run: Run) -> str:
     room = files("tutelage.report")
     script = (room / "report.js").read_text(encoding="utf-8")
-    tables = evaluation_tables(run)
+    tables, comparisons = evaluation_tables(run), comparison_tables(run)
     compared = next((table for table in tables if len(table.rows) > 1), None)
     # What a model wrote is escaped; without exception, for this is the page where it would be run.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -84,7 +86,10 @@ def _render(run: Run) -> str:
     return template.render(
         run=run,
         title=run.recipe.get("name") or run.folder.resolve().name,
-        headline=headline(tables),
+        headline=headline_of_comparisons(comparisons) or headline(tables),
+        comparisons=comparisons,
+        agreements=agreement_rows(run),
+        over_optimisation=over_optimisation(run),
         tables=tables,
         longest=longest or 1.0,
         outcome=_outcome,

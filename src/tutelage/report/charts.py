@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -68,6 +68,25 @@ def curve(title: str, steps: Sequence[int], values: Sequence[float | None]) -> s
         axes.margins(x=0.02, y=0.12)
         if 0 <= 2 * np.nanmin(y) <= np.nanmax(y):
             axes.set_ylim(bottom=0)  # what comes near 0 is read against 0
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _for_the_page(out.getvalue(), title)
+
+
+def against(title: str, distance: Sequence[float], curves: Mapping[str, Sequence[float]]) -> str:
+    """Several metrics over how far a policy has gone, as `<svg>`: a point for each step, and a moving average."""
+    order = np.argsort(np.array(distance, dtype=float), kind="stable")
+    x = np.array(distance, dtype=float)[order]
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": title}):
+        figure = Figure(figsize=(6.0, 2.6), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        for (name, values), dashes in zip(curves.items(), ("-", "--", ":", "-.") * len(curves), strict=False):
+            y = np.array(values, dtype=float)[order]
+            axes.plot(x, y, color=_FAINT, linestyle="", marker="o", markersize=2)
+            axes.plot(x, moving_average(y), color=_CURVE, linewidth=1.8, linestyle=dashes, label=name)
+        axes.legend(frameon=False, fontsize=8)
+        axes.margins(x=0.02, y=0.12)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _for_the_page(out.getvalue(), title)

@@ -11,6 +11,7 @@ import torch
 
 from tutelage.algorithms.reward_losses import RewardLoss, build_reward_loss
 from tutelage.config import RewardModelStage
+from tutelage.data.packaged import rater_agreement
 from tutelage.data.packing import pack
 from tutelage.data.preferences import Judged
 from tutelage.evaluation import agreement
@@ -75,7 +76,9 @@ def _agreement(plan: RewardModelPlan, model: RewardModel) -> dict[str, Any]:
     context = context_length(model.body.module.config)
     held_out = rows_of_prompts(plan.stage, plan.test, model.tokenizer, context, "test")
     scores = iter(score_rows(model, [row for rows in held_out for row in rows], plan.stage.tokens_per_microbatch))
-    return agreement.report([agreement.Compared([next(scores) for _ in one.scores], one.scores) for one in plan.test])
+    found = agreement.report([agreement.Compared([next(scores) for _ in one.scores], one.scores) for one in plan.test])
+    people = rater_agreement(plan.stage.test)  # what a model can be measured by: how far people agree among themselves
+    return found if people is None else {**found, "people": people}
 
 
 class RewardModelTask:
