@@ -11,6 +11,7 @@ import pytest
 
 from tutelage.environments import build_environment
 from tutelage.rewards import NumericReward, build_rewards
+from tutelage.stages.model_rewards import MODEL_REWARDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -32,9 +33,11 @@ def test_the_rewards_of_the_page_can_be_built(monkeypatch):
     module = ModuleType("my_rewards")
     exec(examples("rewards.md", "python")[0], vars(module))
     monkeypatch.setitem(sys.modules, "my_rewards", module)
-    (example,) = examples("rewards.md", "toml")
+    example, models = examples("rewards.md", "toml")
     rewards = build_rewards(tomllib.loads(example)["rewards"], "rewards", NumericReward())
     assert [reward.label for reward in rewards] == ["task", "format", "short", "function"]
+    rewards = build_rewards(tomllib.loads(models)["rewards"], "rewards", more=MODEL_REWARDS)
+    assert [reward.label for reward in rewards] == ["reward-model", "gold", "judge"]
     build_rewards([{"type": "function", "function": "my_rewards:shortest", "batch": True}], "rewards")
 
 

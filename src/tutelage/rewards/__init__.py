@@ -13,6 +13,7 @@ from tutelage.rewards.exact import ExactReward
 from tutelage.rewards.form import FormatReward
 from tutelage.rewards.function import FunctionReward
 from tutelage.rewards.gym import GymReward
+from tutelage.rewards.judge import JudgeReward
 from tutelage.rewards.length import LengthReward
 from tutelage.rewards.maths import MathsReward
 from tutelage.rewards.numeric import NumericReward
@@ -24,6 +25,7 @@ REWARDS: Final[Mapping[str, type[Reward]]] = {
     "exact": ExactReward,
     "format": FormatReward,
     "function": FunctionReward,
+    "judge": JudgeReward,
     "length": LengthReward,
     "maths": MathsReward,
     "numeric": NumericReward,
@@ -79,6 +81,7 @@ __all__ = [
     "FormatReward",
     "FunctionReward",
     "GymReward",
+    "JudgeReward",
     "LengthReward",
     "MathsReward",
     "NumericReward",

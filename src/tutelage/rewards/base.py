@@ -66,7 +66,7 @@ class Reward(Part, ABC):
         """What the sample is worth. Whatever it raises becomes the sample's recorded failure."""
 
     def score_group(self, prompt: Prompt, samples: Sequence[Sample]) -> Sequence[object]:
-        """What each sample of a prompt is worth, in their order."""
+        """What each sample of a prompt is worth, in their order; a `Fault` for one that could not be scored."""
         return [self.score(prompt, sample) for sample in samples]
 
 
@@ -106,6 +106,8 @@ def _outcome(reward: Reward, prompt: Prompt, sample: Sample) -> Outcome:
 
 def _checked(value: object) -> Outcome:
     """A finite float, or the fault. True and False are 1 and 0; numpy's and torch's scalars are numbers too."""
+    if isinstance(value, Fault):
+        return value
     if value is None or isinstance(value, str | bytes):
         return Fault(f"returned {_shown(value)}, not a number")
     try:
