@@ -20,6 +20,7 @@ from tutelage.algorithms.kimi import Kimi
 from tutelage.algorithms.kl_cov import KlCov
 from tutelage.algorithms.lite_ppo import LitePpo
 from tutelage.algorithms.luffy import Luffy
+from tutelage.algorithms.online_dpo import OnlineDpo
 from tutelage.algorithms.opo import Opo
 from tutelage.algorithms.paired import (
     Aot,
@@ -61,6 +62,7 @@ ALGORITHMS: Final[Mapping[str, type[Algorithm]]] = {
     "gspo": Gspo,
     "high_entropy": HighEntropy,
     "kimi": Kimi,
+    "online_dpo": OnlineDpo,
     "kl_cov": KlCov,
     "lite_ppo": LitePpo,
     "luffy": Luffy,
@@ -140,6 +142,7 @@ __all__ = [
     "LitePpo",
     "Luffy",
     "Nca",
+    "OnlineDpo",
     "Opo",
     "Orpo",
     "Ppo",

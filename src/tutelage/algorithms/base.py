@@ -35,6 +35,7 @@ class Algorithm(Part, ABC):
 
     min_group_size: ClassVar[int] = 1  # completions per prompt below which the credit is always 0
     weighs_answers: ClassVar[bool] = False  # is its ratio the whole answer's, and no token's?
+    compares: ClassVar[bool] = False  # does the loss of one answer read others of its group?
     skips_zero: ClassVar[bool] = False  # does a sample of advantage 0 add nothing to the policy's term of the loss?
 
     type: str  # its name in a recipe

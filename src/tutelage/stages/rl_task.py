@@ -120,7 +120,7 @@ class RlTask:
         return rows if self._credit_reads_scores else self._scored(rows)
 
     def _packed(self, rows: Sequence[Row]) -> list[Batch]:
-        return pack(rows, self.stage.tokens_per_microbatch)
+        return pack(rows, self.stage.tokens_per_microbatch, self.algorithm.compares)
 
     def _actions(self, policy: Policy, batch: Batch, states_AD: Tensor) -> Actions:
         """What the losses see of a micro-batch, but for the critic's values."""
