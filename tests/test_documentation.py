@@ -18,6 +18,7 @@ from tutelage.config import (
     ControlStage,
     Correction,
     EvaluateStage,
+    Lora,
     Optimizer,
     Part,
     PlayStage,
@@ -53,7 +54,7 @@ def test_the_recipe_on_the_recipes_page_passes_check(tmp_path: Path) -> None:
 
 PARTS = [
     Recipe, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage, CompareStage, Contestant, ControlStage,
-    PlayStage, Pretraining,
+    PlayStage, Pretraining, Lora,
 ]  # fmt: skip
 
 

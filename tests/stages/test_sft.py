@@ -79,13 +79,14 @@ def test_it_stops_when_nothing_gets_better_and_leaves_the_best_weights(tmp_path:
     assert all(kept[name].equal(until[name]) for name in kept)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("extras", [EXTRAS, ["sft.lora.rank=4", "compute=bf16"]], ids=["extras", "lora"])
+def test_a_resumed_run_equals_an_uninterrupted_one(extras: list[str], tmp_path: Path) -> None:
     class Killed(Quiet):
         def step(self, step: int, numbers: Any) -> None:
             if step == 8:
                 raise KeyboardInterrupt
 
-    recipe = read_recipe(write_recipe(tmp_path), [*EXTRAS, "sft.patience=3"])
+    recipe = read_recipe(write_recipe(tmp_path), [*extras, "sft.patience=3"])
     run_recipe(recipe, tmp_path / "whole", Quiet())
     with pytest.raises(KeyboardInterrupt):
         run_recipe(recipe, tmp_path / "cut", Killed())

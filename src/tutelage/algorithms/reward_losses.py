@@ -64,7 +64,7 @@ class BradleyTerry(RewardLoss):
         places_2P, nothing_A = torch.cat([better_P, worse_P]), torch.zeros_like(scores_A)
         right_A = nothing_A.index_add(0, places_2P, right_P.repeat(2))
         pairs_A = nothing_A.index_add(0, places_2P, torch.ones_like(right_P).repeat(2))
-        metrics = action_sums(accuracy=right_A / pairs_A.clamp(min=1.0), score=scores_A)
+        metrics = action_sums(accuracy=right_A / pairs_A.clamp(min=1.0), mean_score=scores_A)
         return Loss((share_P * terms_P).sum(), "prompts", metrics)
 
 
@@ -75,7 +75,7 @@ class Regression(RewardLoss):
 
     def loss(self, scores_A: Tensor, judged_A: Tensor, group_A: Tensor) -> Loss:
         terms_A = reward_losses.regression(scores_A, judged_A)
-        return Loss(*reductions.token_sum(terms_A), action_sums(score=scores_A))
+        return Loss(*reductions.token_sum(terms_A), action_sums(mean_score=scores_A))
 
 
 class Outcome(RewardLoss):
@@ -90,7 +90,7 @@ class Outcome(RewardLoss):
     def loss(self, scores_A: Tensor, judged_A: Tensor, group_A: Tensor) -> Loss:
         terms_A = reward_losses.outcome(scores_A, judged_A)
         right_A = ((scores_A > 0) == (judged_A > 0.5)).to(scores_A)
-        return Loss(*reductions.token_sum(terms_A), action_sums(accuracy=right_A, score=scores_A))
+        return Loss(*reductions.token_sum(terms_A), action_sums(accuracy=right_A, mean_score=scores_A))
 
 
 REWARD_LOSSES: Final[Mapping[str, type[RewardLoss]]] = {

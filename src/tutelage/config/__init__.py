@@ -5,6 +5,7 @@ from tutelage.config.recipe import BASE, Recipe, read_recipe
 from tutelage.config.settings import (
     Checkpoints,
     Correction,
+    Lora,
     Optimizer,
     Pretraining,
     Reference,
@@ -35,6 +36,7 @@ __all__ = [
     "ControlStage",
     "Correction",
     "EvaluateStage",
+    "Lora",
     "ModelStage",
     "Optimizer",
     "Part",

@@ -51,6 +51,14 @@ class Optimizer(Part):
     final_lr_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1  # InstructGPT: cosine to 10 %
 
 
+class Lora(Part):
+    """Low-rank adapters (Hu et al., 2106.09685): which matrices, and how far they can be turned."""
+
+    rank: PositiveInt = 16
+    alpha: PositiveFloat = 32.0  # what is added is alpha / rank times the product
+    targets: Literal["all"] | tuple[str, ...] = "all"  # linear layers of the body, or those of these names: q_proj, ...
+
+
 class Pretraining(Part):
     """PPO-ptx (InstructGPT, 2203.02155, equation 2): the likelihood of other texts beside the objective."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from tutelage.config.part import Part, Table
-from tutelage.config.settings import Checkpoints, Correction, Optimizer, Pretraining, Reference, Sampling
+from tutelage.config.settings import Checkpoints, Correction, Lora, Optimizer, Pretraining, Reference, Sampling
 from tutelage.types import Split
 
 Seconds = Annotated[float, Field(gt=0.0)]
@@ -49,6 +49,7 @@ class SftStage(ModelStage):
     steps: PositiveInt | None = None  # None: as many as the epochs give
     sequences_per_step: PositiveInt = 16
     tokens_per_microbatch: PositiveInt = 4096
+    lora: Lora | None = None  # None: all weights are trained
     optimizer: Optimizer = Optimizer(lr=1e-5)
     checkpoints: Checkpoints = Checkpoints()
 
@@ -72,6 +73,7 @@ class RewardModelStage(ModelStage):
     max_answer_tokens: PositiveInt | None = None  # longer answers are cut, as the sampler's are; None: whole
     normalise: bool = True  # scores of the source to mean 0 and standard deviation 1 in the end
     tokens_per_microbatch: PositiveInt = 4096
+    lora: Lora | None = None  # None: all weights are trained
     optimizer: Optimizer = Optimizer(lr=9e-6)  # InstructGPT: 9e-6
     checkpoints: Checkpoints = Checkpoints()
 
@@ -88,6 +90,7 @@ class PreferenceStage(ModelStage):
     prompts_per_step: PositiveInt = 64  # DPO (2305.18290, appendix B): 64 pairs
     max_answer_tokens: PositiveInt | None = None  # longer answers are cut; None: whole
     tokens_per_microbatch: PositiveInt = 4096
+    lora: Lora | None = None  # None: all weights are trained
     optimizer: Optimizer = Optimizer(lr=1e-6)  # DPO: 1e-6
     checkpoints: Checkpoints = Checkpoints()
 
@@ -115,6 +118,7 @@ class RlStage(ModelStage):
     average: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # of the weights, which the stage then leaves; 0.992
     tokens_per_microbatch: PositiveInt = 4096
     sampling: Sampling = Sampling()
+    lora: Lora | None = None  # None: all weights are trained
     optimizer: Optimizer = Optimizer()
     checkpoints: Checkpoints = Checkpoints()
     reward_timeout: Seconds = 10.0  # for one sample

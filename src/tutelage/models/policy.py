@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tutelage.config import Sampling
+from tutelage.config import Lora, Sampling
 from tutelage.errors import ModelError
 from tutelage.functional.label_smoothing import uniform_gap
 from tutelage.functional.logprobs import Head, chunked_logprobs, transform_logits
@@ -21,6 +21,7 @@ from tutelage.models.attention import PACKED, compile_around_attention
 from tutelage.models.layout import layout_of, rounded_up
 from tutelage.models.lean import fits_kernels
 from tutelage.models.loading import load_module, load_tokenizer, save
+from tutelage.models.lora import Adapter
 from tutelage.types import Batch, Span
 
 _MAPPED = 32 << 20  # bytes from which glibc maps a block, and unmaps it when it is freed: cli/process.py
@@ -42,6 +43,7 @@ class Policy:
         self.compute = compute
         self.version = 0
         self._kept: dict[str, Tensor] = {}
+        self.adapter: Adapter | None = None
         self.compiled = self.checkpointed = False
         self.fused = fits_kernels(module)
         module.set_attn_implementation(PACKED)
@@ -162,8 +164,19 @@ class Policy:
     def publish(self) -> None:
         """Hands the updated masters to the forward and to the sampler: a new version."""
         for name, weight in self._compute_weights():
-            weight.copy_(self.masters[name])
+            if name in self.masters:
+                weight.copy_(self.masters[name])
+        if self.adapter is not None:
+            self.adapter.publish()
         self.version += 1
+
+    def adapt(self, settings: Lora, seed: int, beside: Sequence[str] = ()) -> None:
+        """From now on trains low-rank factors only, and the weights named beside them."""
+        kept = {name: self.masters[name] for name in beside}
+        self.adapter = Adapter(self.module, self.masters, settings, seed)
+        for name in beside:
+            self.module.get_parameter(name).requires_grad_(True)
+        self.masters = {**self.adapter.factors, **kept}
 
     def _compute_weights(self) -> Iterator[tuple[str, Tensor]]:
         """The module's parameters, where they are not the masters themselves."""
@@ -173,7 +186,7 @@ class Policy:
         """A reference: the same weights in the compute type, apart, without masters or gradients."""
         twin = copy.copy(self)
         twin.module = copy.deepcopy(self.module).requires_grad_(False)
-        twin.masters, twin._kept = {}, {}
+        twin.masters, twin._kept, twin.adapter = {}, {}, None
         if self.compiled:  # what torch compiled is not copied
             twin.compile_layers()
         return twin
@@ -203,9 +216,13 @@ class Policy:
         return twin
 
     def save(self, folder: Path) -> None:
-        """Writes the masters as a folder that plain transformers opens."""
+        """Writes the masters as a folder that plain transformers opens; the factors of LoRA beside them."""
         module = copy.copy(self.module)
-        save(module, self.tokenizer, folder, self.masters)
+        if self.adapter is None:
+            save(module, self.tokenizer, folder, self.masters)
+            return
+        save(module, self.tokenizer, folder, self.adapter.merged(self.masters))
+        self.adapter.save(folder / "adapter", str(self.module.name_or_path))
 
 
 def load_policy(folder: Path, compute: torch.dtype, device: torch.device) -> Policy:

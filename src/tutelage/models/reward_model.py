@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from tutelage.config import Lora
 from tutelage.models.attention import PACKED
-from tutelage.models.loading import load_scorer, load_tokenizer, save
+from tutelage.models.loading import load_scorer, load_tokenizer
 from tutelage.models.policy import Policy
 from tutelage.types import Batch
 
@@ -57,6 +58,10 @@ class RewardModel:
         """[A] in fp32."""
         return self.body.states_after(batch).float() @ self._head.weight[0] - self.mean
 
+    def adapt(self, settings: Lora, seed: int) -> None:
+        """From now on trains low-rank factors and the head only."""
+        self.body.adapt(settings, seed, (_SCORE,))
+
     def collect_gradients(self) -> None:
         self.body.collect_gradients()
 
@@ -79,7 +84,7 @@ class RewardModel:
     def save(self, folder: Path) -> None:
         """Writes the masters as a folder that plain transformers opens."""
         self.body.module.config.reward_mean = self.mean
-        save(self.body.module, self.tokenizer, folder, self.masters)
+        self.body.save(folder)
 
 
 def load_reward_model(folder: Path, compute: torch.dtype, device: torch.device) -> RewardModel:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 
-from tutelage.config import Recipe, Stage
+from tutelage.config import Lora, Recipe, Stage
 from tutelage.data.journal import Journal
 from tutelage.environments import Environment
 from tutelage.errors import ConfigError, RunFolderError, UnreachableError
@@ -67,12 +67,21 @@ class StageRun:
             policy.compile_layers()
         if self.recipe.activation_checkpointing:
             policy.checkpoint_activations()
+        if self._lora is not None and model is None:
+            policy.adapt(self._lora, derive_seed(self.seed, "lora"))
         return policy
+
+    @property
+    def _lora(self) -> Lora | None:
+        return getattr(self.stage, "lora", None)
 
     def load_reward_model(self, name: str | None = None) -> RewardModel:
         """A reward model that a stage made or that lies in a folder; None: one to be made of the stage's own model."""
         folder = self.model if name is None else self.models.get(name, Path(name))
-        return load_reward_model(folder, pick_compute(self.recipe.compute, self.device), self.device)
+        model = load_reward_model(folder, pick_compute(self.recipe.compute, self.device), self.device)
+        if self._lora is not None and name is None:
+            model.adapt(self._lora, derive_seed(self.seed, "lora"))
+        return model
 
     def begin(self, state: State) -> State:
         """The state to train from: the newest intact checkpoint's, or the beginning. Cuts the logs back to it."""

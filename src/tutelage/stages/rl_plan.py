@@ -95,6 +95,13 @@ def _refuse_contradictions(stage: RlStage, algorithm: Algorithm, recipe: Recipe)
             "'sampler', or correction = { kind = 'truncate' }"
         )
     critic = algorithm.needs_critic
+    if stage.lora is not None:
+        apart = critic is not None and critic.kind == "model" and critic.start is None
+        if apart or stage.reference.moves or algorithm.trust_region is not None:
+            raise ConfigError(
+                f"{name}.lora: only the factors are trained, which leaves no place for a critic that begins as the "
+                "policy's copy (give it a start, or kind = 'head'), a reference that moves, or a trust region"
+            )
     if critic is not None and critic.start is not None:
         earlier = recipe.stage[: [other.name for other in recipe.stage].index(name)]
         refuse_unknown_models([critic.start], earlier, f"{name}.algorithm.critic.start")
