@@ -75,6 +75,7 @@ class RewardModelStage(ModelStage):
     tokens_per_microbatch: PositiveInt = 4096
     lora: Lora | None = None  # None: all weights are trained
     optimizer: Optimizer = Optimizer(lr=9e-6)  # InstructGPT: 9e-6
+    head_lr: PositiveFloat = 1e-3  # of the head, which begins at 0 and would hardly move at the body's rate
     checkpoints: Checkpoints = Checkpoints()
 
 

@@ -54,6 +54,11 @@ class RewardModel:
     def version(self) -> int:
         return self.body.version
 
+    @property
+    def head(self) -> str:
+        """The head's name among the masters."""
+        return _SCORE
+
     def scores(self, batch: Batch) -> Tensor:
         """[A] in fp32."""
         return self.body.states_after(batch).float() @ self._head.weight[0] - self.mean

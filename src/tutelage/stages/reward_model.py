@@ -57,7 +57,7 @@ def run_reward_model(plan: RewardModelPlan, run: StageRun) -> Result:
     """Trains the reward model, sets its scale, asks it about the held-out answers, and saves it."""
     model = run.load_reward_model()
     task = RewardModelTask(plan, run, model)
-    state = run.begin(State(model, plan.stage.optimizer))
+    state = run.begin(State(model, plan.stage.optimizer, rates={model.head: plan.stage.head_lr}))
     fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)
     result: Result = {"type": "reward-model", "steps": state.step}
     if plan.test:  # before the scores are scaled: until then their differences are log-odds

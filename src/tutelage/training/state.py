@@ -35,12 +35,16 @@ class State:
         moving: bool = False,
         dials: Mapping[str, float] | None = None,
         buffers: Mapping[str, Tensor] | None = None,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
+        """`rates`: the learning rates of single masters, by name, that have one of their own."""
         self.policy, self.critic = policy, critic
         self.reference, self.moving = reference, moving
         self.dials, self.buffers = dict(dials or {}), dict(buffers or {})
         self.settings = settings
-        groups = [{"params": list(policy.masters.values()), "share": 1.0}]
+        own = rates or {}
+        groups = [{"params": [master for name, master in policy.masters.items() if name not in own], "share": 1.0}]
+        groups += [{"params": [policy.masters[name]], "share": rate / settings.lr} for name, rate in own.items()]
         if critic is not None and critic_lr is not None:
             groups.append({"params": list(critic.masters.values()), "share": critic_lr / settings.lr})
         elif critic is not None:
