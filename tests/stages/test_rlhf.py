@@ -22,10 +22,11 @@ from tutelage.models import Policy, ValueModel, load_reward_model
 from tutelage.models.loading import save
 from tutelage.pipelines import resume_run, run_recipe
 from tutelage.report import outcome
+from tutelage.rewards.base import Fault, outcomes_together
 from tutelage.stages.judged import score_rows
 from tutelage.stages.model_rewards import ModelReward
 from tutelage.training import Quiet
-from tutelage.types import Prompt, Sample
+from tutelage.types import Group, Prompt, Sample
 
 CPU = torch.device("cpu")
 RECIPE = """
@@ -211,9 +212,12 @@ def test_scores_are_those_of_the_model_clipped_and_less_so_much_a_token(tmp_path
     assert max(plain) - min(plain) > 0.01
     reward = ModelReward(models=(name,), clip=0.5, per_token=0.1).loaded(run)
     expected = [max(-0.5, min(0.5, score)) - 0.1 * len(tokens) for score, tokens in zip(plain, answers, strict=True)]
-    assert reward.score_group(prompt, samples) == pytest.approx(expected, abs=1e-5)
-    with pytest.raises(ValueError, match="an answer without tokens"):
-        reward.score_group(prompt, [Sample("p", 0, [], [], "", "stop", 0)])
+    empty = Sample("p", 3, [], [], "", "stop", 0)
+    groups = [Group(prompt, asked, samples[:1]), Group(prompt, asked, [*samples[1:], empty])]
+    found = outcomes_together(reward, groups)
+    assert found[:3] == pytest.approx(expected, abs=1e-5)
+    assert found[3] == Fault("it has no token to be scored at")
+    assert reward.score(prompt, samples[0]) == pytest.approx(expected[0], abs=1e-5)
 
 
 def test_a_critic_begins_as_the_reward_model(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 Hu et al., 2021 (2106.09685). The forward never sees A and B: the module holds the sum, rounded to the compute type, as
 it does for full fine-tuning. So kernels, sampler and packing are the same, and there is nothing to merge. An update
-puts the sum together anew; the gradient of A and B follows from that of W by the chain rule, matrix by matrix, while the
-backward pass is under way, so that those of two matrices are never held at once. Against a forward through A and B it
-costs the product for the gradient of W; it spares the masters' moments and gradients, as that does. Left out: dropout.
+puts the sum together anew; the gradient of A and B follows from that of W by the chain rule, matrix by matrix, while
+the backward pass is under way, so that those of two matrices are never held at once. Against a forward through A and B
+it costs the product for the gradient of W; it spares the masters' moments and gradients, as that does. Left out:
+dropout.
 """
 
 from __future__ import annotations

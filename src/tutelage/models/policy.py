@@ -284,10 +284,12 @@ def _refuse_unfaithful(policy: Policy) -> None:
     ]
     module.set_attn_implementation(PACKED)
     first, second = (output.last_hidden_state[0].float() for output in alone)
-    gap = (packed_ND - torch.cat([first, second[len(prompt) :]])).abs().max() / first.abs().max()
-    tolerance = 1e-3 if policy.compute == torch.float32 else 0.1
+    expected_ND = torch.cat([first, second[len(prompt) :]])
+    # Of all positions together: rounding to bf16 may blow up in a single one, a wrong attention is wrong in several.
+    gap = (packed_ND - expected_ND).norm() / expected_ND.norm()
+    tolerance = 1e-3 if policy.compute == torch.float32 else 0.15
     if not gap < tolerance:
         raise ModelError(
-            f"{type(module).__name__}: the packed forward differs from transformers' own by {gap:.2g} of the largest "
-            "hidden state; this architecture is not supported"
+            f"{type(module).__name__}: the packed forward differs from transformers' own by {gap:.2g} of the "
+            "hidden states' size; this architecture is not supported"
         )

@@ -22,8 +22,8 @@ class BackgroundScoring:
             scoring.wait()
 
     Isolated components run in their own processes meanwhile. One that is not (`isolated = False`) holds the
-    interpreter's lock, so its time is spent but not hidden. Left by an exception, what is not scored yet is abandoned
-    and its workers are killed.
+    interpreter's lock, so its time is spent but not hidden. Where one is quicker for all groups at once (`together`),
+    all are waited for. Left by an exception, what is not scored yet is abandoned and its workers are killed.
     """
 
     def __init__(self, suite: RewardSuite) -> None:
@@ -78,7 +78,7 @@ class BackgroundScoring:
         try:
             while group is not None:
                 groups.append(group)
-                group = self._groups.get_nowait()
+                group = self._groups.get() if self._suite.together else self._groups.get_nowait()
         except Empty:
             return groups, True
         return groups, False

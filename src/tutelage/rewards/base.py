@@ -6,11 +6,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tutelage.config import Part
 from tutelage.errors import ConfigError
-from tutelage.types import Prompt, Sample
+from tutelage.types import Group, Prompt, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Reward(Part, ABC):
     the sample alone: a worker may be killed and replaced between any two calls.
     """
 
+    together: ClassVar[bool] = False  # scored for all groups at once: `score_groups` is called, in the caller's process
     isolated: ClassVar[bool] = True  # scored in a worker that is killed when it hangs; False: too simple to hang
 
     type: str  # its name in a recipe
@@ -69,6 +70,10 @@ class Reward(Part, ABC):
         """What each sample of a prompt is worth, in their order; a `Fault` for one that could not be scored."""
         return [self.score(prompt, sample) for sample in samples]
 
+    def score_groups(self, groups: Sequence[Group]) -> Sequence[Sequence[object]]:
+        """The same for several prompts, in their order: for rewards that are quicker so."""
+        return [self.score_group(group.prompt, group.samples) for group in groups]
+
 
 def refuse_ambiguous(rewards: Sequence[Reward], where: str) -> None:
     """Raises ConfigError where there is no component, or two of them have the same name."""
@@ -88,6 +93,22 @@ def outcomes(reward: Reward, prompt: Prompt, samples: Sequence[Sample]) -> list[
         values = reward.score_group(prompt, samples)
     except (Exception, SystemExit) as error:
         return [_raised(error)] * len(samples)
+    return _each(values, samples)
+
+
+def outcomes_together(reward: Reward, groups: Sequence[Group]) -> list[Outcome]:
+    """One outcome for each sample of all groups, in their order. Never raises, like `outcomes`."""
+    try:
+        values = list(reward.score_groups(groups))
+        if len(values) != len(groups):
+            raise ValueError(f"returned scores for {len(values)} of {len(groups)} groups")
+    except (Exception, SystemExit) as error:
+        return [_raised(error)] * sum(len(group.samples) for group in groups)
+    return [one for some, group in zip(values, groups, strict=True) for one in _each(some, group.samples)]
+
+
+def _each(values: Any, samples: Sequence[Sample]) -> list[Outcome]:
+    """What a call for several samples returned, as one outcome for each."""
     if hasattr(values, "tolist"):  # numpy's and torch's arrays
         values = values.tolist()
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):

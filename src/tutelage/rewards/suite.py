@@ -10,7 +10,7 @@ from threading import Event
 from types import TracebackType
 from typing import Self
 
-from tutelage.rewards.base import Fault, Outcome, Reward, outcomes, refuse_ambiguous
+from tutelage.rewards.base import Fault, Outcome, Reward, outcomes, outcomes_together, refuse_ambiguous
 from tutelage.rewards.pool import WorkerPool
 from tutelage.rewards.worker import Job
 from tutelage.types import Group, Sample
@@ -45,6 +45,11 @@ class RewardSuite:
         self.close()
 
     @property
+    def together(self) -> bool:
+        """Is one of the components quicker for all groups at once?"""
+        return any(reward.together for reward in self.rewards)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The components' names, as they stand in `Sample.rewards`."""
         return tuple(reward.label for reward in self.rewards)
@@ -66,6 +71,8 @@ class RewardSuite:
         for reward in self.rewards:
             if reward.isolated:
                 columns.append(list(islice(isolated, len(samples))))
+            elif reward.together:
+                columns.append(outcomes_together(reward, groups))
             else:
                 columns.append([o for group in groups for o in outcomes(reward, group.prompt, group.samples)])
         for sample, row in zip(samples, zip(*columns, strict=True), strict=True):

@@ -15,9 +15,12 @@ from tutelage.data.packing import Row
 from tutelage.errors import ConfigError, ModelError
 from tutelage.models import RewardModel, load_tokenizer
 from tutelage.rewards import Reward, build_rewards
+from tutelage.rewards.base import Fault, Outcome
 from tutelage.stages.context import StageRun
 from tutelage.stages.judged import score_rows
-from tutelage.types import Prompt, Sample
+from tutelage.types import Group, Prompt, Sample
+
+_EMPTY: Final = Fault("it has no token to be scored at")
 
 
 class ModelReward(Reward):
@@ -28,6 +31,7 @@ class ModelReward(Reward):
     """
 
     isolated: ClassVar[bool] = False  # it shares the learner's device
+    together: ClassVar[bool] = True  # many short answers go through it at once
 
     type: str = "reward-model"
     models: Annotated[tuple[str, ...], Field(min_length=1)]  # stages before this one, or folders
@@ -46,10 +50,6 @@ class ModelReward(Reward):
             raise ValueError("deviations: is for combine = 'careful'")
         return self
 
-    @property
-    def grouped(self) -> bool:
-        return True
-
     def refuse_other_tokenizers(self, policy: Path, where: str) -> None:
         """Raises ModelError where a folder's tokenizer has other tokens than the policy's: their numbers are scored."""
         words = load_tokenizer(policy).get_vocab()
@@ -67,21 +67,31 @@ class ModelReward(Reward):
         return ready
 
     def score(self, prompt: Prompt, sample: Sample) -> float:
-        return self.score_group(prompt, [sample])[0]
+        (only,) = self.score_groups([Group(prompt, (), [sample])])[0]
+        if isinstance(only, Fault):
+            raise ValueError(only.reason)
+        return only
 
-    def score_group(self, prompt: Prompt, samples: Sequence[Sample]) -> list[float]:
-        """One score for each sample. Raises ValueError where one has no token at all."""
+    def score_groups(self, groups: Sequence[Group]) -> list[list[Outcome]]:
+        """One score for each sample; a fault for one without any token, which has none to be scored at."""
         columns: list[list[float]] = []
         for model in self._loaded:
-            asked = tuple(render_prompt(model.tokenizer, prompt))
-            if not all(sample.tokens for sample in samples):
-                raise ValueError("an answer without tokens has none to be scored at")
-            rows = [Row(asked, tuple(sample.tokens), 0) for sample in samples]
-            longest = max(len(asked) + len(row.tokens) for row in rows)
+            rows = [
+                Row(asked, tuple(sample.tokens), number)
+                for number, group in enumerate(groups)
+                for asked in [tuple(render_prompt(model.tokenizer, group.prompt))]
+                for sample in group.samples
+                if sample.tokens
+            ]
+            longest = max((len(row.context) + len(row.tokens) for row in rows), default=0)
             columns.append(score_rows(model, rows, max(longest, self.tokens_per_microbatch)))
+        scores = iter(zip(*columns, strict=True))
         return [
-            self._combined(scores) - self.per_token * len(sample.tokens)
-            for scores, sample in zip(zip(*columns, strict=True), samples, strict=True)
+            [
+                self._combined(next(scores)) - self.per_token * len(sample.tokens) if sample.tokens else _EMPTY
+                for sample in group.samples
+            ]
+            for group in groups
         ]
 
     def _combined(self, scores: Sequence[float]) -> float:
