@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -118,3 +119,20 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (folder / target).exists(), f"{page}: {target}"
         for target in re.findall(r"\bdocs/[\w-]+\.md\b", text):
             assert (ROOT / target).exists(), f"{page}: {target}"
+
+
+def test_the_recipe_of_the_alignment_page_passes_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = {
+        "questions": {"question": "6 * 7?", "answer": "42"},
+        "conversations": {"question": "6 * 7?", "answer": "42"},
+        "judged": {"question": "6 * 7?", "chosen": "42", "rejected": "41"},
+    }
+    for name, row in rows.items():
+        lines = [json.dumps({**row, "question": f"{i} * 7?"}) for i in range(20)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    (text,) = blocks("alignment.md", "toml")
+    (tmp_path / "mine.toml").write_text(text)
+    lines = list(plan_recipe(read_recipe(tmp_path / "mine.toml")).lines())
+    assert any("dpo, 1 steps x 64 prompts, 1 epochs of 20 prompts with 40 judged answers" in line for line in lines)
+    assert any("sft, ppo, dpo, sft, best of 16" in line for line in lines)

@@ -120,9 +120,9 @@ def _stage_line(plan: Plan) -> str:
             shown = _count(found, "conversations")
             return f"{steps}{stage.sequences_per_step} sequences, {stage.epochs} epochs of {shown}"
         case RewardModelPlan(stage=stage) | PreferencePlan(stage=stage):
-            answers = sum(len(one.answers) for one in plan.judged)
+            answers = f"{sum(len(one.answers) for one in plan.judged)} " if plan.judged else ""
             steps = f"{plan.total_steps} steps x " if plan.judged or stage.steps else ""
-            shown = _count(len(plan.judged), f"prompts with {answers} judged answers")
+            shown = _count(len(plan.judged), f"prompts with {answers}judged answers")
             return f"{plan.loss.type}, {steps}{stage.prompts_per_step} prompts, {stage.epochs} epochs of {shown}"
         case ComparePlan(stage=stage):
             names = ", ".join(contestant.label for contestant in stage.contestants)
