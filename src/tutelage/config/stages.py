@@ -161,6 +161,20 @@ class PlayStage(Part):
     greedy: bool = True  # the most likely action; else as the policy draws it
 
 
+class LabelStage(ModelStage):
+    """Has the newest policy answer, and judges its answers: judged data for the stages after it. The model stays."""
+
+    type: Literal["label"]
+    environment: str
+    rewards: tuple[Table, ...]  # the judges
+    split: Split = "train"
+    questions: PositiveInt | None = None  # None: all
+    answers: PositiveInt = 4  # to each question
+    sampling: Sampling = Sampling()
+    reward_timeout: Seconds = 10.0  # for one sample
+    max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of the samples; above it the run stops
+
+
 class Contestant(Part):
     """One side of a comparison: a model, or the best of so many of its answers by a reward model."""
 
@@ -198,6 +212,14 @@ class CompareStage(Part):
 
 
 Stage = Annotated[
-    EvaluateStage | SftStage | RewardModelStage | PreferenceStage | RlStage | CompareStage | ControlStage | PlayStage,
+    EvaluateStage
+    | SftStage
+    | RewardModelStage
+    | PreferenceStage
+    | RlStage
+    | LabelStage
+    | CompareStage
+    | ControlStage
+    | PlayStage,
     Field(discriminator="type"),
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tutelage.config import Recipe
+from tutelage.config import Recipe, Table
 from tutelage.engines import engine_for
 from tutelage.errors import DataError
 from tutelage.models import ResolvedModel, describe, fetch, load_tokenizer, resolve
@@ -15,6 +15,7 @@ from tutelage.stages import (
     ComparePlan,
     ControlPlan,
     EvaluatePlan,
+    LabelPlan,
     ModelReward,
     Plan,
     PlayPlan,
@@ -117,13 +118,16 @@ def _stage_line(plan: Plan) -> str:
         case SftPlan(stage=stage):
             found = len(plan.conversations)
             steps = f"{plan.total_steps} steps x " if found or stage.steps else ""
-            shown = _count(found, "conversations")
+            shown = _made_by(stage.source) or _count(found, "conversations")
             return f"{steps}{stage.sequences_per_step} sequences, {stage.epochs} epochs of {shown}"
         case RewardModelPlan(stage=stage) | PreferencePlan(stage=stage):
             answers = f"{sum(len(one.answers) for one in plan.judged)} " if plan.judged else ""
             steps = f"{plan.total_steps} steps x " if plan.judged or stage.steps else ""
-            shown = _count(len(plan.judged), f"prompts with {answers}judged answers")
+            shown = _made_by(stage.source) or _count(len(plan.judged), f"prompts with {answers}judged answers")
             return f"{plan.loss.type}, {steps}{stage.prompts_per_step} prompts, {stage.epochs} epochs of {shown}"
+        case LabelPlan(stage=stage):
+            asked = _count(len(plan.prompts), "prompts")
+            return f"{stage.answers} answers to each of {asked} of {stage.environment}/{stage.split}"
         case ComparePlan(stage=stage):
             names = ", ".join(contestant.label for contestant in stage.contestants)
             return f"{names}: {_count(len(plan.prompts), 'prompts')} of {stage.environment}/{stage.split}"
@@ -146,6 +150,10 @@ def _stage_line(plan: Plan) -> str:
                 f"{epochs}{_count(len(plan.prompts), 'prompts')}; "
                 f"reference model: {'yes' if plan.algorithm.needs_reference else 'no'}"
             )
+
+
+def _made_by(source: Table) -> str:
+    return f"what stage '{source['stage']}' will leave" if source.get("type") == "stage" else ""
 
 
 def _count(number: int, what: str) -> str:

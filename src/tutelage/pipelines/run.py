@@ -16,7 +16,7 @@ from tutelage.evaluation.words import compared_in_words, score_name, summary_in_
 from tutelage.pipelines.folder import RunFolder, read_result
 from tutelage.pipelines.plan import RunPlan, check_with_tokenizer, plan_recipe
 from tutelage.report import build_report
-from tutelage.stages import ComparePlan, EvaluatePlan, Plan, PlayPlan, Result, StageRun, run_stage, write_json
+from tutelage.stages import Plan, Result, StageRun, run_stage, with_labels, write_json
 from tutelage.training import Metrics, Progress
 from tutelage.training.trackers import open_trackers
 
@@ -43,18 +43,18 @@ def _run(plan: RunPlan, folder: RunFolder, progress: Progress) -> Path:
     model = plan.fetch_model(progress.note)
     if plan.model is None and model is not None:  # one that was here has been checked with the plan
         check_with_tokenizer(plan, model)
-    models = {} if model is None else {BASE: model}
+    made = {} if model is None else {BASE: model}
     metrics = Metrics(folder.path, open_trackers(plan.recipe.track, folder.path))
     samples = Journal(folder.path / "samples.jsonl")
     try:
         for index, stage_plan in enumerate(plan.stages):
-            begins = models.get(getattr(stage_plan.stage, "start", None) or "", model)
-            result = _stage(plan, index, stage_plan, folder, begins, models, metrics, samples, progress)
+            begins = made.get(getattr(stage_plan.stage, "start", None) or "", model)
+            result = _stage(plan, index, stage_plan, folder, begins, made, metrics, samples, progress)
             if "saved" in result:
-                model = models[stage_plan.stage.name] = folder.path / result["saved"]
+                model = folder.path / result["saved"]
                 folder.point_at(model)
-            if "reward_model" in result:
-                models[stage_plan.stage.name] = folder.path / result["reward_model"]
+            for left in (result[key] for key in ("saved", "reward_model", "judged") if key in result):
+                made[stage_plan.stage.name] = folder.path / left
     except BaseException:
         _leave(folder, metrics, samples, progress)
         raise
@@ -78,7 +78,7 @@ def _stage(
     stage_plan: Plan,
     folder: RunFolder,
     model: Path | None,
-    models: Mapping[str, Path],
+    made: Mapping[str, Path],
     metrics: Metrics,
     samples: Journal,
     progress: Progress,
@@ -89,14 +89,15 @@ def _stage(
     if (finished := read_result(stage_folder)) is not None:
         progress.note(f"{stage.name}: finished before")
         return finished
-    steps = 0 if isinstance(stage_plan, ComparePlan | EvaluatePlan | PlayPlan) else stage_plan.total_steps
+    stage_plan = with_labels(stage_plan, made)
+    steps = getattr(stage_plan, "total_steps", 0)  # stages that train have some
     progress.begin_stage(stage.name, stage.type, index + 1, len(plan.stages), steps)
     run = StageRun(
         recipe=plan.recipe,
         stage=stage,
         folder=stage_folder,
         model=model or Path(),
-        models=models,
+        made=made,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         metrics=metrics,
         samples=samples,
@@ -118,6 +119,8 @@ def _start(stage_folder: Path, metrics: Metrics, samples: Journal) -> dict[str, 
 
 
 def _in_words(result: Result) -> str:
+    if result["type"] == "label":
+        return f"{result['answers']} answers to {result['prompts']} prompts, in {result['judged']}"
     if "reward_model" in result:
         return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['reward_model']}"
     if result["type"] == "compare":

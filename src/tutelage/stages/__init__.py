@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
 from tutelage.config import (
     CompareStage,
     ControlStage,
     EvaluateStage,
+    LabelStage,
     PlayStage,
     PreferenceStage,
     Recipe,
@@ -19,6 +25,8 @@ from tutelage.stages.context import Result, StageRun, write_json
 from tutelage.stages.control import ControlPlan, plan_control, run_control
 from tutelage.stages.evaluate import EvaluatePlan, plan_evaluate, run_evaluate
 from tutelage.stages.judged import rows_of_prompts
+from tutelage.stages.label import LabelPlan, plan_label, run_label
+from tutelage.stages.labelled import best_answers, labelled
 from tutelage.stages.model_rewards import ModelReward
 from tutelage.stages.play import PlayPlan, plan_play, run_play
 from tutelage.stages.preference import PreferencePlan, plan_preference, run_preference
@@ -27,7 +35,17 @@ from tutelage.stages.rl import run_rl
 from tutelage.stages.rl_plan import RlPlan, plan_rl, text_rows
 from tutelage.stages.sft import SftPlan, plan_sft, render_rows, run_sft
 
-Plan = EvaluatePlan | SftPlan | RewardModelPlan | PreferencePlan | RlPlan | ComparePlan | ControlPlan | PlayPlan
+Plan = (
+    EvaluatePlan
+    | SftPlan
+    | RewardModelPlan
+    | PreferencePlan
+    | RlPlan
+    | LabelPlan
+    | ComparePlan
+    | ControlPlan
+    | PlayPlan
+)
 
 
 def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
@@ -42,11 +60,13 @@ def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
         case SftStage():
             return plan_sft(stage, recipe, must_reach)
         case RewardModelStage():
-            return plan_reward_model(stage, must_reach)
+            return plan_reward_model(stage, recipe, must_reach)
         case PreferenceStage():
-            return plan_preference(stage, must_reach)
+            return plan_preference(stage, recipe, must_reach)
         case RlStage():
             return plan_rl(stage, recipe, must_reach)
+        case LabelStage():
+            return plan_label(stage, recipe, must_reach)
         case CompareStage():
             return plan_compare(stage, recipe, must_reach)
         case ControlStage():
@@ -68,6 +88,8 @@ def run_stage(plan: Plan, run: StageRun) -> Result:
             return run_preference(plan, run)
         case RlPlan():
             return run_rl(plan, run)
+        case LabelPlan():
+            return run_label(plan, run)
         case ComparePlan():
             return run_compare(plan, run)
         case ControlPlan():
@@ -76,10 +98,23 @@ def run_stage(plan: Plan, run: StageRun) -> Result:
             return run_play(plan, run)
 
 
+def with_labels(plan: Plan, made: Mapping[str, Path]) -> Plan:
+    """The plan with the data that a stage before it has made by now."""
+    match plan:
+        case SftPlan(stage=stage) if stage.source.get("type") == "stage":
+            least = float(stage.source.get("least", -math.inf))
+            return replace(plan, conversations=best_answers(made[stage.source["stage"]], least))
+        case RewardModelPlan(stage=stage) | PreferencePlan(stage=stage) if stage.source.get("type") == "stage":
+            return replace(plan, judged=labelled(made[stage.source["stage"]]))
+        case _:
+            return plan
+
+
 __all__ = [
     "ComparePlan",
     "ControlPlan",
     "EvaluatePlan",
+    "LabelPlan",
     "ModelReward",
     "Plan",
     "PlayPlan",
@@ -94,5 +129,6 @@ __all__ = [
     "rows_of_prompts",
     "run_stage",
     "text_rows",
+    "with_labels",
     "write_json",
 ]

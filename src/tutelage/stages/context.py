@@ -39,7 +39,7 @@ class StageRun:
     samples: Journal
     progress: Progress
     start: Mapping[str, int]  # how far the logs were written when the stage began for the first time
-    models: Mapping[str, Path] = field(default_factory=dict[str, Path])  # what stages before it made, and "base"
+    made: Mapping[str, Path] = field(default_factory=dict[str, Path])  # by stages before it, by name; and "base"
 
     @property
     def seed(self) -> int:
@@ -61,7 +61,7 @@ class StageRun:
                 "compile_layers: torch compiles with a C++ compiler, and neither g++ nor one that CXX names was found; "
                 "install one, or set compile_layers = false"
             )
-        folder = self.model if model is None else self.models[model]
+        folder = self.model if model is None else self.made[model]
         policy = load_policy(folder, pick_compute(compute or self.recipe.compute, self.device), self.device)
         if self.recipe.compile_layers:
             policy.compile_layers()
@@ -77,7 +77,7 @@ class StageRun:
 
     def load_reward_model(self, name: str | None = None) -> RewardModel:
         """A reward model that a stage made or that lies in a folder; None: one to be made of the stage's own model."""
-        folder = self.model if name is None else self.models.get(name, Path(name))
+        folder = self.model if name is None else self.made.get(name, Path(name))
         model = load_reward_model(folder, pick_compute(self.recipe.compute, self.device), self.device)
         if self._lora is not None and name is None:
             model.adapt(self._lora, derive_seed(self.seed, "lora"))

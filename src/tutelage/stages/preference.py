@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tutelage.algorithms import PreferenceLoss, build_preference_loss
-from tutelage.config import PreferenceStage
+from tutelage.config import PreferenceStage, Recipe
 from tutelage.data.packing import Row
 from tutelage.data.preferences import Judged
 from tutelage.errors import RunFolderError
@@ -21,6 +21,7 @@ from tutelage.evaluation import agreement
 from tutelage.models import Policy, context_length
 from tutelage.stages.context import Result, StageRun
 from tutelage.stages.judged import load_judged, refuse_outside, refuse_ties, rows_of_prompts
+from tutelage.stages.labelled import names_stage
 from tutelage.stages.preference_task import PreferenceTask, answers_of, mismatched, score_answers, with_field
 from tutelage.training import State, fit
 
@@ -40,10 +41,11 @@ class PreferencePlan:
         return self.stage.steps or math.ceil(len(self.judged) * self.stage.epochs / self.stage.prompts_per_step)
 
 
-def plan_preference(stage: PreferenceStage, must_reach: bool) -> PreferencePlan:
+def plan_preference(stage: PreferenceStage, recipe: Recipe, must_reach: bool) -> PreferencePlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
     loss = build_preference_loss(stage.loss, f"{stage.name}.loss")
-    judged = load_judged(stage.source, f"{stage.name}.source", must_reach)
+    made_here = names_stage(stage.source, recipe, stage.name, f"{stage.name}.source")
+    judged = () if made_here else load_judged(stage.source, f"{stage.name}.source", must_reach)
     test = () if stage.test is None else load_judged(stage.test, f"{stage.name}.test", must_reach)
     if loss.paired:
         refuse_ties(judged, f"{stage.name}.source", "loss = { type = 'kto' }")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tutelage.algorithms.reward_losses import RewardLoss, build_reward_loss
-from tutelage.config import RewardModelStage
+from tutelage.config import Recipe, RewardModelStage
 from tutelage.data.packaged import rater_agreement
 from tutelage.data.packing import pack
 from tutelage.data.preferences import Judged
@@ -19,6 +19,7 @@ from tutelage.models import RewardModel, context_length
 from tutelage.rollouts import places_of_step
 from tutelage.stages.context import Result, StageRun
 from tutelage.stages.judged import at_the_end, load_judged, refuse_outside, refuse_ties, rows_of_prompts, score_rows
+from tutelage.stages.labelled import names_stage
 from tutelage.training import State, fit, update
 from tutelage.types import Batch, Loss
 
@@ -40,10 +41,11 @@ class RewardModelPlan:
         return self.stage.steps or math.ceil(len(self.judged) * self.stage.epochs / self.stage.prompts_per_step)
 
 
-def plan_reward_model(stage: RewardModelStage, must_reach: bool) -> RewardModelPlan:
+def plan_reward_model(stage: RewardModelStage, recipe: Recipe, must_reach: bool) -> RewardModelPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
     loss = build_reward_loss(stage.loss, f"{stage.name}.loss")
-    judged = load_judged(stage.source, f"{stage.name}.source", must_reach)
+    made_here = names_stage(stage.source, recipe, stage.name, f"{stage.name}.source")
+    judged = () if made_here else load_judged(stage.source, f"{stage.name}.source", must_reach)
     test = () if stage.test is None else load_judged(stage.test, f"{stage.name}.test", must_reach)
     where = f"{stage.name}.source"
     if loss.compares:

@@ -22,6 +22,7 @@ from tutelage.seeds import derive_seed
 from tutelage.stages.context import Result, StageRun, prompts_of
 from tutelage.stages.conversations import conversation_rows, load_conversations
 from tutelage.stages.kept_weights import blend, copies, take
+from tutelage.stages.labelled import names_stage
 from tutelage.training import STOP, State, fit, update
 from tutelage.types import Actions, Batch, Loss, Message, Split
 
@@ -50,7 +51,9 @@ class SftPlan:
 
 def plan_sft(stage: SftStage, recipe: Recipe, must_reach: bool) -> SftPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
-    conversations = _conversations(stage.source, "train", recipe, f"{stage.name}.source", must_reach)
+    where = f"{stage.name}.source"
+    made_here = names_stage(stage.source, recipe, stage.name, where)
+    conversations = () if made_here else _conversations(stage.source, "train", recipe, where, must_reach)
     test = () if stage.test is None else _conversations(stage.test, "test", recipe, f"{stage.name}.test", must_reach)
     return SftPlan(stage, conversations, test)
 

@@ -1,0 +1,94 @@
+"""The `label` stage: the policy's own answers, judged, as data for the stages after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tutelage.config import LabelStage, Recipe
+from tutelage.engines import build_engine
+from tutelage.environments import build_environment
+from tutelage.errors import FailedSamplesError
+from tutelage.rewards import BackgroundScoring, Reward, RewardSuite
+from tutelage.rollouts import record_samples, roll_out
+from tutelage.seeds import derive_seed
+from tutelage.stages.context import Result, StageRun, prompts_of
+from tutelage.stages.model_rewards import stage_rewards, with_models
+from tutelage.types import Group, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPlan:
+    """The stage with everything resolved that can be known before a weight is loaded."""
+
+    stage: LabelStage
+    rewards: tuple[Reward, ...]
+    prompts: Sequence[Prompt]
+
+
+def plan_label(stage: LabelStage, recipe: Recipe, must_reach: bool) -> LabelPlan:
+    """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
+    environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
+    rewards = stage_rewards(stage, stage.rewards, recipe, environment.scorer())
+    return LabelPlan(stage, rewards, prompts_of(environment, stage.split, must_reach)[: stage.questions])
+
+
+def run_label(plan: LabelPlan, run: StageRun) -> Result:
+    """Samples and judges, and writes what came of it as judged answers, whole or not at all."""
+    stage = plan.stage
+    run.cut_back(run.start)
+    policy = run.load_policy()
+    wanted = len(plan.prompts) * stage.answers
+    with (
+        RewardSuite(with_models(plan.rewards, run), stage.reward_timeout) as suite,
+        BackgroundScoring(suite) as scoring,
+    ):
+        groups = roll_out(
+            build_engine(run.recipe.engine, policy),
+            policy.tokenizer,
+            plan.prompts,
+            stage.answers,
+            stage.sampling,
+            derive_seed(run.seed, "label"),
+            watch=lambda done, _: run.progress.progress(done, wanted, "answers"),
+            finished=scoring.add,
+        )
+        scoring.wait()
+    record_samples(run.samples, stage.name, 0, groups)
+    _refuse_failures(groups, stage)
+    path = run.folder / "judged.jsonl"
+    beside = run.folder / ".judged.partial"
+    beside.write_text("".join(json.dumps(row) + "\n" for row in map(_row, groups) if row["answers"]), encoding="utf-8")
+    beside.replace(path)
+    rewards = [sample.reward for group in groups for sample in group.samples if sample.reward is not None]
+    return {
+        "type": "label",
+        "prompts": len(groups),
+        "answers": len(rewards),
+        "reward": sum(rewards) / max(1, len(rewards)),
+        "judged": str(path.relative_to(run.folder.parent.parent)),
+    }
+
+
+def _row(group: Group) -> dict[str, Any]:
+    """A prompt with the answers that could be judged."""
+    prompt, judged = group.prompt, [sample for sample in group.samples if sample.reward is not None and sample.text]
+    asked = {"prompt": prompt.text} if prompt.text is not None else {"messages": _turns(prompt)}
+    answers = {"answers": [sample.text for sample in judged], "scores": [sample.reward for sample in judged]}
+    return {"id": prompt.id, **asked, **answers}
+
+
+def _turns(prompt: Prompt) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in prompt.messages]
+
+
+def _refuse_failures(groups: Sequence[Group], stage: LabelStage) -> None:
+    failures = [sample.failure for group in groups for sample in group.samples if sample.failure]
+    total = sum(len(group.samples) for group in groups)
+    if len(failures) > stage.max_failed_share * total:
+        raise FailedSamplesError(
+            f"{len(failures)} of {total} answers could not be judged, more than max_failed_share = "
+            f"{stage.max_failed_share}; the first: {failures[0]}; all are in samples.jsonl"
+        )

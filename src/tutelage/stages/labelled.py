@@ -1,0 +1,68 @@
+"""What a label stage left, as data for the stages after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tutelage.config import Recipe, Table, nearest
+from tutelage.data import Conversation
+from tutelage.data.preferences import Judged
+from tutelage.errors import ConfigError, NothingToLearnError
+from tutelage.types import Message, Prompt
+
+
+def names_stage(table: Table, recipe: Recipe, stage: str, where: str) -> bool:
+    """Is the source `{ type = "stage", stage = NAME }`? Raises ConfigError where that is no label stage before."""
+    if table.get("type") != "stage":
+        return False
+    wrong = table.keys() - {"type", "stage", "least"}
+    earlier = recipe.stage[: [other.name for other in recipe.stage].index(stage)]
+    known = [other.name for other in earlier if other.type == "label"]
+    if wrong or table.get("stage") not in known:
+        hint = nearest(str(table.get("stage")), known)
+        raise ConfigError(
+            f'{where}: wanted {{ type = "stage", stage = a label stage before this one }}, for sft with least = the '
+            f"least score of a prompt's best answer (given: {table}); {hint}"
+        )
+    return True
+
+
+def labelled(path: Path) -> list[Judged]:
+    """What a label stage left, but for prompts of whose answers no two were judged apart."""
+    found: list[Judged] = []
+    for row in _rows(path):
+        answers = dict(zip(row["answers"], row["scores"], strict=True))
+        if len(set(answers.values())) > 1:
+            found.append(Judged(_prompt(row), tuple(answers), tuple(answers.values())))
+    if not found:
+        raise NothingToLearnError(f"{path}: to no prompt were two answers judged apart; sample more answers to each")
+    return found
+
+
+def best_answers(path: Path, least: float) -> list[Conversation]:
+    """Each prompt with the best of its answers, where that is worth `least`: rejection sampling."""
+    found: list[Conversation] = []
+    for row in _rows(path):
+        score, answer = max(zip(row["scores"], row["answers"], strict=True))
+        prompt = _prompt(row)
+        if score < least:
+            continue
+        if prompt.text is not None:
+            found.append(Conversation(prompt.id, prompt=prompt.text, completion=answer))
+        else:
+            found.append(Conversation(prompt.id, messages=(*prompt.messages, Message("assistant", answer))))
+    if not found:
+        raise NothingToLearnError(f"{path}: no answer is worth least = {least}; lower it, or sample more answers")
+    return found
+
+
+def _rows(path: Path) -> list[Mapping[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _prompt(row: Mapping[str, Any]) -> Prompt:
+    messages = tuple(Message(turn["role"], turn["content"]) for turn in row.get("messages", ()))
+    return Prompt(row["id"], messages, row.get("prompt"))
