@@ -19,6 +19,7 @@ from tutelage.config import (
     ControlStage,
     Correction,
     EvaluateStage,
+    LabelStage,
     Lora,
     Optimizer,
     Part,
@@ -54,8 +55,8 @@ def test_the_recipe_on_the_recipes_page_passes_check(tmp_path: Path) -> None:
 
 
 PARTS = [
-    Recipe, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage, CompareStage, Contestant, ControlStage,
-    PlayStage, Pretraining, Lora,
+    Recipe, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage, LabelStage, CompareStage, Contestant,
+    ControlStage, PlayStage, Pretraining, Lora,
 ]  # fmt: skip
 
 

@@ -20,10 +20,10 @@ class WrongSign(Reinforce):
         return Credit(-super().credit(experience).advantages_A)
 
 
-def tiny_model_folder(folder: Path) -> Path:
+def tiny_model_folder(folder: Path, **changes: int) -> Path:
     """A tiny random model with its tokenizer, as a transformers folder."""
     if not (folder / "config.json").exists():
-        save(tiny_model(), tiny_tokenizer(), folder)
+        save(tiny_model(**changes), tiny_tokenizer(), folder)
     return folder
 
 

@@ -11,11 +11,13 @@ from tutelage.environments.audit import gold_failures, overlap
 from tutelage.environments.base import Environment
 from tutelage.environments.gym import ReasoningGym
 from tutelage.environments.questions import Questions
+from tutelage.environments.verdicts import Verdicts
 
 ENVIRONMENTS: Final[Mapping[str, type[Environment]]] = {
     "arithmetic": Arithmetic,
     "questions": Questions,
     "reasoning-gym": ReasoningGym,
+    "verdicts": Verdicts,
 }
 
 
@@ -32,6 +34,7 @@ __all__ = [
     "Environment",
     "Questions",
     "ReasoningGym",
+    "Verdicts",
     "build_environment",
     "gold_failures",
     "overlap",
