@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
 
 from tutelage.config import EvaluateStage, Recipe
-from tutelage.engines import build_engine
 from tutelage.environments import build_environment
 from tutelage.evaluation import summarise
-from tutelage.rewards import BackgroundScoring, Reward, RewardSuite
-from tutelage.rollouts import record_samples, roll_out
-from tutelage.seeds import derive_seed
+from tutelage.rewards import Reward
+from tutelage.stages.asking import ask
 from tutelage.stages.context import Result, StageRun, prompts_of
-from tutelage.stages.model_rewards import stage_rewards, with_models
+from tutelage.stages.model_rewards import stage_rewards
 from tutelage.types import Group, Prompt
 
 
@@ -37,28 +34,7 @@ def plan_evaluate(stage: EvaluateStage, recipe: Recipe, must_reach: bool) -> Eva
 def run_evaluate(plan: EvaluatePlan, run: StageRun) -> Result:
     """Asks every question and reports what came back."""
     stage = plan.stage
-    run.cut_back(run.start)
-    policy = run.load_policy()
-    engine = build_engine(run.recipe.engine, policy)
-    wanted = len(plan.prompts) * stage.samples
-    started = perf_counter()
-    with (
-        RewardSuite(with_models(plan.rewards, run), stage.reward_timeout) as suite,
-        BackgroundScoring(suite) as scoring,
-    ):
-        groups = roll_out(
-            engine,
-            policy.tokenizer,
-            plan.prompts,
-            stage.samples,
-            stage.sampling,
-            derive_seed(run.seed, "evaluate"),
-            watch=lambda done, _: run.progress.progress(done, wanted, "answers"),
-            finished=scoring.add,
-        )
-        seconds = perf_counter() - started
-        scoring.wait()
-    record_samples(run.samples, stage.name, 0, groups)
+    groups, seconds = ask(run, plan.prompts, stage.samples, stage.sampling, plan.rewards, stage.reward_timeout)
     return _result(plan, run, groups, seconds)
 
 

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage.config import LabelStage, Recipe
-from tutelage.engines import build_engine
 from tutelage.environments import build_environment
 from tutelage.errors import FailedSamplesError
-from tutelage.rewards import BackgroundScoring, Reward, RewardSuite
-from tutelage.rollouts import record_samples, roll_out
-from tutelage.seeds import derive_seed
+from tutelage.rewards import Reward
+from tutelage.stages.asking import ask
 from tutelage.stages.context import Result, StageRun, prompts_of
-from tutelage.stages.model_rewards import stage_rewards, with_models
+from tutelage.stages.model_rewards import stage_rewards
 from tutelage.types import Group, Prompt
 
 
@@ -38,25 +36,7 @@ def plan_label(stage: LabelStage, recipe: Recipe, must_reach: bool) -> LabelPlan
 def run_label(plan: LabelPlan, run: StageRun) -> Result:
     """Samples and judges, and writes what came of it as judged answers, whole or not at all."""
     stage = plan.stage
-    run.cut_back(run.start)
-    policy = run.load_policy()
-    wanted = len(plan.prompts) * stage.answers
-    with (
-        RewardSuite(with_models(plan.rewards, run), stage.reward_timeout) as suite,
-        BackgroundScoring(suite) as scoring,
-    ):
-        groups = roll_out(
-            build_engine(run.recipe.engine, policy),
-            policy.tokenizer,
-            plan.prompts,
-            stage.answers,
-            stage.sampling,
-            derive_seed(run.seed, "label"),
-            watch=lambda done, _: run.progress.progress(done, wanted, "answers"),
-            finished=scoring.add,
-        )
-        scoring.wait()
-    record_samples(run.samples, stage.name, 0, groups)
+    groups, _ = ask(run, plan.prompts, stage.answers, stage.sampling, plan.rewards, stage.reward_timeout)
     _refuse_failures(groups, stage)
     path = run.folder / "judged.jsonl"
     beside = run.folder / ".judged.partial"
