@@ -16,7 +16,7 @@ from tests.tiny import tiny_model, tiny_tokenizer
 from tutelage.algorithms import PREFERENCE_LOSSES, build_preference_loss
 from tutelage.config import Optimizer, PreferenceStage, read_recipe
 from tutelage.data import build_judged_source
-from tutelage.errors import DataError
+from tutelage.errors import ConfigError, DataError
 from tutelage.models import Policy
 from tutelage.pipelines import resume_run, run_recipe
 from tutelage.stages.judged import judged_rows
@@ -84,6 +84,13 @@ def test_every_loss_learns_what_was_judged_better(name: str, tmp_path: Path) -> 
     metrics = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert metrics[-1]["margin"] > metrics[0]["margin"]
     assert metrics[-1]["accuracy"] > 0.6
+
+
+def test_a_threshold_tells_good_answers_from_bad_ones(tmp_path: Path) -> None:
+    """The rankings as they are: for KTO more than two sevens are good."""
+    write_recipe(tmp_path)
+    result = run(tmp_path, "dpo.loss.type=kto", "dpo.good_above=2")
+    assert result["agreement"]["accuracy"]["mean"] > 0.7, result["agreement"]
 
 
 def test_turned_judgements_teach_the_contrary(tmp_path: Path) -> None:
@@ -162,6 +169,8 @@ def test_mistakes_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     write_recipe(tmp_path)
     with pytest.raises(DataError, match=r"dpo\.source: .* must lie between 0 \(bad\) and 1 \(good\); take a loss of"):
         run(tmp_path, "dpo.loss.type=kto")
+    with pytest.raises(ConfigError, match=r"dpo\.good_above: 'dpo' compares answers and reads no threshold"):
+        run(tmp_path, "dpo.good_above=2")
     write_labels(tmp_path / "train.jsonl")
     with pytest.raises(DataError, match=r"dpo\.source: .* no two answers that were judged apart.* type = 'kto'"):
         run(tmp_path)

@@ -86,6 +86,7 @@ class PreferenceStage(ModelStage):
     source: Table  # of judged answers
     test: Table | None = None  # held-out ones, to report the agreement of the implicit rewards with
     loss: Table = Field(default={"type": "dpo"})
+    good_above: float | None = None  # for losses of single answers: which are good; None: above 0.5, of scores 0 to 1
     epochs: PositiveInt = 1
     steps: PositiveInt | None = None  # None: as many as the epochs give
     prompts_per_step: PositiveInt = 64  # DPO (2305.18290, appendix B): 64 pairs

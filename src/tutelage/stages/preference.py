@@ -16,7 +16,7 @@ from tutelage.algorithms import PreferenceLoss, build_preference_loss
 from tutelage.config import PreferenceStage, Recipe
 from tutelage.data.packing import Row
 from tutelage.data.preferences import Judged
-from tutelage.errors import RunFolderError
+from tutelage.errors import ConfigError, RunFolderError
 from tutelage.evaluation import agreement
 from tutelage.models import Policy, context_length
 from tutelage.stages.context import Result, StageRun
@@ -49,8 +49,12 @@ def plan_preference(stage: PreferenceStage, recipe: Recipe, must_reach: bool) ->
     test = () if stage.test is None else load_judged(stage.test, f"{stage.name}.test", must_reach)
     if loss.paired:
         refuse_ties(judged, f"{stage.name}.source", "loss = { type = 'kto' }")
-    else:
-        refuse_outside(judged, f"{stage.name}.source", "a loss of pairs")
+    elif stage.good_above is None:
+        refuse_outside(judged, f"{stage.name}.source", "a loss of pairs, or set good_above,")
+    if loss.paired and stage.good_above is not None:
+        raise ConfigError(
+            f"{stage.name}.good_above: '{loss.type}' compares answers and reads no threshold; leave it out"
+        )
     return PreferencePlan(stage, loss, judged, test)
 
 
@@ -100,5 +104,5 @@ def _agreement(plan: PreferencePlan, policy: Policy, rows: Sequence[Sequence[Row
     """How the implicit rewards of the held-out answers agree with the judgements."""
     flat = [row for prompt in rows for row in prompt]
     logprobs_B = score_answers(policy, flat, plan.stage.tokens_per_microbatch)
-    rewards = iter(plan.loss.rewards(answers_of(flat, logprobs_B, plan.loss)).tolist())
+    rewards = iter(plan.loss.rewards(answers_of(flat, logprobs_B, plan.loss, plan.stage.good_above)).tolist())
     return agreement.report([agreement.Compared([next(rewards) for _ in one.scores], one.scores) for one in plan.test])

@@ -82,7 +82,8 @@ class PreferenceTask:
 
     def _judged(self, rows: Sequence[Row], logprobs_B: Tensor) -> tuple[Tensor, Mapping[str, Tensor], int]:
         """The sum of the loss, and the sums of its metrics with their count."""
-        answers = answers_of(rows, logprobs_B, self.preference, self._mismatched_B, self._dials)
+        above = self.stage.good_above
+        answers = answers_of(rows, logprobs_B, self.preference, above, self._mismatched_B, self._dials)
         terms = self.preference.loss(answers)
         if not self.preference.paired:
             return terms.losses.sum(), terms.metrics, len(terms.losses)
@@ -104,6 +105,7 @@ def answers_of(
     rows: Sequence[Row],
     logprobs_B: Tensor,
     loss: PreferenceLoss,
+    good_above: float | None,
     mismatched_B: Tensor | None = None,
     dials: Mapping[str, float] | None = None,
 ) -> Answers:
@@ -118,7 +120,7 @@ def answers_of(
         better_P=better_P.to(device),
         worse_P=worse_P.to(device),
         margins_P=(judged_B[better_P] - judged_B[worse_P]).to(device),
-        good_B=(judged_B > 0.5).to(device),
+        good_B=(judged_B > (0.5 if good_above is None else good_above)).to(device),
         mismatched_B=None if mismatched_B is None else mismatched_B.to(device),
         dials=dials or {},
     )
