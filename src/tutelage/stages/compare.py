@@ -13,6 +13,7 @@ from tutelage.data.packing import Row, pack
 from tutelage.engines import build_engine
 from tutelage.environments import build_environment
 from tutelage.evaluation import Summary, summarise
+from tutelage.functional.best_of import best_of_n_kl
 from tutelage.models import Policy
 from tutelage.rewards import Reward, RewardSuite
 from tutelage.rollouts import record_samples, roll_out
@@ -91,7 +92,8 @@ def _answers(plan: ComparePlan, run: StageRun, contestant: Contestant) -> tuple[
     )
     if contestant.by is not None:
         groups = [_best(group, scores, stage.samples) for group, scores in _chosen_by(contestant.by, groups, plan, run)]
-        return groups, None  # of its own distribution there are no log-probabilities: see best_of_n_kl
+        # Of its own distribution there are no log-probabilities, but a bound from the model that it samples.
+        return groups, best_of_n_kl(contestant.best_of) if contestant.model == stage.kl_to else None
     if stage.kl_to is None:
         return groups, None
     return groups, _distance(groups, policy, run.load_policy(model=stage.kl_to), stage)
