@@ -16,10 +16,16 @@ from markupsafe import Markup
 
 from tutelage.errors import RunFolderError
 from tutelage.report.charts import curve
-from tutelage.report.judgements import agreement_rows, comparison_tables, headline_of_comparisons, over_optimisation
+from tutelage.report.judgements import (
+    agreement_rows,
+    comparison_tables,
+    headline_of_agreement,
+    headline_of_comparisons,
+    over_optimisation,
+)
 from tutelage.report.read import Run, StageRecord, read_run
 from tutelage.report.samples import browser, pairs
-from tutelage.report.story import EvaluationTable, evaluation_tables, headline
+from tutelage.report.story import EvaluationTable, evaluation_tables, headline, returns_in_words
 from tutelage.training.metrics import MEANINGS, Meaning, meaning
 from tutelage.training.progress import duration
 
@@ -68,8 +74,16 @@ def build_report(run_dir: Path) -> Path:
 
 def outcome(run_dir: Path) -> str:
     """The run's outcome in a sentence."""
-    run = read_run(run_dir)
-    return headline_of_comparisons(comparison_tables(run)) or headline(evaluation_tables(run))
+    return _headline(read_run(run_dir))
+
+
+def _headline(run: Run) -> str:
+    """What matters most of what the run found: who won, how scores changed, what was earned, who agrees with people."""
+    tables = evaluation_tables(run)
+    compared = headline_of_comparisons(comparison_tables(run))
+    if compared or tables:
+        return compared or headline(tables)
+    return returns_in_words(run) or headline_of_agreement(agreement_rows(run)) or headline(tables)
 
 
 def _render(run: Run) -> str:
@@ -86,7 +100,7 @@ def _render(run: Run) -> str:
     return template.render(
         run=run,
         title=run.recipe.get("name") or run.folder.resolve().name,
-        headline=headline_of_comparisons(comparisons) or headline(tables),
+        headline=_headline(run),
         comparisons=comparisons,
         agreements=agreement_rows(run),
         over_optimisation=over_optimisation(run),

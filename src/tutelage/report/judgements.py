@@ -96,6 +96,12 @@ def headline_of_comparisons(tables: Sequence[ComparisonTable]) -> str | None:
     return f"{sentences[-1][-1]}." if sentences and sentences[-1] else None
 
 
+def headline_of_agreement(rows: Sequence[AgreementRow]) -> str | None:
+    """How far each model agrees with people, in a sentence; None where none was asked."""
+    told = [f"{row.stage} {row.accuracy} of {row.pairs:,} pairs" for row in rows]
+    return f"In the order of people's judgements, held out: {', '.join(told)}." if told else None
+
+
 def _comparison(stage: StageRecord, result: Mapping[str, Any]) -> ComparisonTable:
     found: Mapping[str, Any] = result["contestants"]
     judges = list(next(iter(found.values()))["scores"])

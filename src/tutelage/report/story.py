@@ -82,6 +82,13 @@ def evaluation_tables(run: Run) -> list[EvaluationTable]:
     return [table for table in tables if table.rows]
 
 
+def returns_in_words(run: Run) -> str | None:
+    """What each policy earned that was played, in a sentence; None where none was."""
+    played = [(stage.name, stage.result["scores"]) for stage in run.stages if stage.kind == "play" and stage.result]
+    told = [f"{name} {summary_in_words(summarise(scores))}" for name, scores in played]
+    return f"Mean return: {', '.join(told)}." if told else None
+
+
 def headline(tables: Sequence[EvaluationTable]) -> str:
     """The outcome in a sentence that does not claim more than the test allows."""
     for table in tables:
