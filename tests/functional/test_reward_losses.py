@@ -57,6 +57,24 @@ def test_a_margin_and_a_centre_by_hand() -> None:
     assert loss.total.item() == pytest.approx(math.log1p(math.exp(-(0.5 - 0.5))) + 0.01 * 1.5**2)
 
 
+def test_clamped_judgements_by_hand() -> None:
+    """Won 90 % against 30 %: a probability of 0.8, clamped to 0.6; and the best difference is its log-odds."""
+    scores, judged = torch.tensor([1.0, 0.5]).double(), torch.tensor([0.9, 0.3]).double()
+    one = torch.zeros(2, dtype=torch.int64)
+    p = 1 / (1 + math.exp(-0.5))
+    soft = BradleyTerry(clamp=(0.1, 0.9)).loss(scores, judged, one).total.item()
+    assert soft == pytest.approx(-(0.8 * math.log(p) + 0.2 * math.log(1 - p)))
+    clamped = BradleyTerry(clamp=(0.4, 0.6)).loss(scores, judged, one).total.item()
+    assert clamped == pytest.approx(-(0.6 * math.log(p) + 0.4 * math.log(1 - p)))
+    best = torch.tensor([math.log(0.6 / 0.4), 0.0], dtype=torch.float64, requires_grad=True)
+    BradleyTerry(clamp=(0.4, 0.6)).loss(best, judged, one).total.backward()
+    assert best.grad is not None
+    assert best.grad.abs().max() < 1e-12
+    for wrong in ({"clamp": (0.6, 0.9)}, {"clamp": (0.4, 0.6), "margin": 1.0}):
+        with pytest.raises(ValueError, match="clamp: must be"):
+            BradleyTerry(**wrong)
+
+
 def test_outcomes_and_regression_by_hand() -> None:
     scores, judged = torch.tensor([2.0, -1.0, 0.5]).double(), torch.tensor([1.0, 0.0, 0.25]).double()
     groups = torch.arange(3)
@@ -68,7 +86,9 @@ def test_outcomes_and_regression_by_hand() -> None:
     assert Regression().loss(scores, judged, groups).total.item() == pytest.approx(1.0 + 1.0 + 0.0625)
 
 
-@pytest.mark.parametrize("kind", [BradleyTerry(margin=0.1, centre=0.01), Outcome(), Regression()])
+@pytest.mark.parametrize(
+    "kind", [BradleyTerry(margin=0.1, centre=0.01), BradleyTerry(clamp=(0.4, 0.6)), Outcome(), Regression()]
+)
 def test_gradients_are_those_of_finite_differences_and_finite_far_out(kind: RewardLoss) -> None:
     judged = JUDGED.clamp(max=1.0) if isinstance(kind, Outcome) else JUDGED
     scores = torch.linspace(-1.3, 1.7, len(GROUP), dtype=torch.float64).requires_grad_()

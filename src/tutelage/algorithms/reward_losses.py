@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Final
 
 import torch
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, model_validator
 from torch import Tensor
 
 from tutelage.algorithms.base import action_sums
-from tutelage.config import Part, build
+from tutelage.config import Part, Share, build
 from tutelage.functional import reductions, reward_losses
 from tutelage.types import Loss
 
@@ -48,17 +48,31 @@ class BradleyTerry(RewardLoss):
     type: str = "bradley-terry"
     margin: NonNegativeFloat = 0.0  # times the difference of the judgements (Llama 2, 2307.09288); 0: none
     centre: NonNegativeFloat = 0.0  # weight of (better + worse)^2; 0.01 in 2312.09244
+    clamp: tuple[Share, Share] | None = None  # of judgements that are shares of wins; (0.4, 0.6) in 2212.08073
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> BradleyTerry:
+        if self.clamp is not None and (self.margin or not self.clamp[0] < 0.5 < self.clamp[1]):
+            raise ValueError("clamp: must be [below 0.5, above 0.5], and goes without a margin")
+        return self
 
     @property
     def compares(self) -> bool:
         return True
 
+    @property
+    def probabilities(self) -> bool:
+        return self.clamp is not None
+
     def loss(self, scores_A: Tensor, judged_A: Tensor, group_A: Tensor) -> Loss:
         better_P, worse_P, share_P = reward_losses.pairs_within(group_A, judged_A)
-        margin_P = self.margin * (judged_A[better_P] - judged_A[worse_P])
-        terms_P = reward_losses.bradley_terry(scores_A[better_P], scores_A[worse_P], margin_P)
+        pair, apart_P = (scores_A[better_P], scores_A[worse_P]), judged_A[better_P] - judged_A[worse_P]
+        if self.clamp is None:
+            terms_P = reward_losses.bradley_terry(*pair, self.margin * apart_P)
+        else:
+            terms_P = reward_losses.soft_bradley_terry(*pair, (0.5 + 0.5 * apart_P).clamp(*self.clamp))
         if self.centre:
-            terms_P = terms_P + self.centre * reward_losses.off_centre(scores_A[better_P], scores_A[worse_P])
+            terms_P = terms_P + self.centre * reward_losses.off_centre(*pair)
         right_P = (scores_A[better_P] > scores_A[worse_P]).to(scores_A)
         # Metrics are means over answers: of each, the share of its pairs that stand in the right order.
         places_2P, nothing_A = torch.cat([better_P, worse_P]), torch.zeros_like(scores_A)

@@ -40,6 +40,15 @@ def bradley_terry(better_P: Tensor, worse_P: Tensor, margin_P: Tensor | float = 
     return -F.logsigmoid(better_P - worse_P - margin_P)
 
 
+def soft_bradley_terry(better_P: Tensor, worse_P: Tensor, probability_P: Tensor) -> Tensor:
+    """[P] cross-entropy, in nats, of sigmoid(better - worse) with the probability that the one *is* better.
+
+    Constitutional AI (2212.08073), section 4.1: a model's judgements, as probabilities, clamped before.
+    """
+    assert better_P.shape == worse_P.shape == probability_P.shape, (better_P.shape, worse_P.shape, probability_P.shape)
+    return outcome(better_P - worse_P, probability_P)
+
+
 def off_centre(better_P: Tensor, worse_P: Tensor) -> Tensor:
     """[P] (better + worse)^2: pairs leave the mean of the scores open, this draws it to 0 (2312.09244)."""
     assert better_P.shape == worse_P.shape, (better_P.shape, worse_P.shape)
