@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
 from tutelage.algorithms import ALGORITHMS
+from tutelage.algorithms.reward_losses import build_reward_loss
 from tutelage.cli.commands import app
 from tutelage.config import (
     Checkpoints,
@@ -132,7 +134,8 @@ def test_the_recipe_of_the_alignment_page_passes_check(tmp_path: Path, monkeypat
     for name, row in rows.items():
         lines = [json.dumps({**row, "question": f"{i} * 7?"}) for i in range(20)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    (text,) = blocks("alignment.md", "toml")
+    text, learned = blocks("alignment.md", "toml")
+    assert build_reward_loss(tomllib.loads(learned)["loss"], "loss").probabilities
     (tmp_path / "mine.toml").write_text(text)
     lines = list(plan_recipe(read_recipe(tmp_path / "mine.toml")).lines())
     assert any("dpo, 1 steps x 64 prompts, 1 epochs of 20 prompts with 40 judged answers" in line for line in lines)
