@@ -26,6 +26,7 @@ def life(progress: Progress, clock: list[float]) -> None:
     progress.begin_stage("before", "evaluate", 1, 2, 0)
     for done in range(0, 201, 10):
         progress.progress(done, 200, "questions")
+    progress.progress(1, 2, "wrong ones again")
     clock[0] += 23
     progress.end_stage("accuracy 48 % (41–55)")
     progress.begin_stage("learn", "rl", 2, 2, 30)
@@ -48,6 +49,7 @@ def test_a_log_has_one_line_a_step(clock):
         "[1/2] before 100/200 questions",
         "[1/2] before 150/200 questions",
         "[1/2] before 200/200 questions",
+        "[1/2] before 1/2 wrong ones again",
         "✓ [1/2] before  accuracy 48 % (41–55)  (23 s)",
         "[2/2] learn (rl): 30 steps",
         "[2/2] learn step 11/30  reward 0.520  score 50.0%  entropy 0.311  KL 0.0123  length 5.2"

@@ -42,8 +42,8 @@ def test_agreement_with_people(tmp_path: Path) -> None:
 
 def test_a_comparison_is_told_before_all_others(tmp_path: Path) -> None:
     found = {
-        "sft": {"scores": {"gold": NUMBERS}, "length": 20.0, "kl": 0.0},
-        "ppo": {"scores": {"gold": NUMBERS}, "wins": {"gold": NUMBERS}, "length": 18.0, "kl": 3.25},
+        "sft": {"scores": {"gold": NUMBERS}, "length": 20.0, "kl": 0.0, "beats": {"ppo": {"gold": NUMBERS}}},
+        "ppo": {"scores": {"gold": NUMBERS}, "beats": {"sft": {"gold": NUMBERS}}, "length": 18.0, "kl": 3.25},
     }
     agreement = {"pairs": 90, "accuracy": NUMBERS, "by_margin": PARTS, "calibration_error": 0.04}
     compared = {"against": "sft", "questions": 40, "contestants": found}

@@ -82,7 +82,7 @@ def test_iterative_dpo_gets_better_with_each_round(tmp_path: Path) -> None:
     first, second = result(tmp_path, "01-first"), result(tmp_path, "03-second")
     assert (first["prompts"], first["answers"]) == (24, 96)
     assert second["reward"] > 1.5 * first["reward"]
-    won = result(tmp_path, "05-whose")["contestants"]["twice"]["wins"]["function"]
+    won = result(tmp_path, "05-whose")["contestants"]["twice"]["beats"]["base"]["function"]
     assert won["low"] > 0.5
     rows = [json.loads(line) for line in (tmp_path / "run" / first["judged"]).read_text().splitlines()]
     assert all(len(row["answers"]) == len(row["scores"]) for row in rows)
@@ -92,7 +92,7 @@ def test_iterative_dpo_gets_better_with_each_round(tmp_path: Path) -> None:
 def test_rejection_sampling_imitates_the_best_and_a_reward_model_learns_from_all(tmp_path: Path) -> None:
     path = write(tmp_path, LABEL.format(name="first") + RM + SFT + COMPARE % "best")
     run_recipe(read_recipe(path), tmp_path / "run", Quiet())
-    assert result(tmp_path, "04-whose")["contestants"]["best"]["wins"]["function"]["mean"] > 0.55
+    assert result(tmp_path, "04-whose")["contestants"]["best"]["beats"]["base"]["function"]["mean"] > 0.55
     assert "reward_model" in result(tmp_path, "02-rm")
 
 

@@ -113,11 +113,14 @@ def test_what_came_of_it_beats_what_it_began_with(folder: Path) -> None:
     found = result["contestants"]
     assert result["against"] == "base"
     assert list(found) == ["base", "ppo", "base, best of 4"]
-    won = found["ppo"]["wins"]["reward-model"]
+    won = found["ppo"]["beats"]["base"]["reward-model"]
     assert won["mean"] > 0.7
     assert won["low"] < won["mean"] <= won["high"]
-    assert found["base, best of 4"]["wins"]["reward-model"]["mean"] > 0.6
+    assert found["base, best of 4"]["beats"]["base"]["reward-model"]["mean"] > 0.6
     assert found["ppo"]["scores"]["reward-model"]["mean"] > found["base"]["scores"]["reward-model"]["mean"]
+    lost = found["base"]["beats"]["ppo"]["reward-model"]
+    assert lost["mean"] == pytest.approx(1.0 - won["mean"])
+    assert set(found["base, best of 4"]["beats"]) == {"base", "ppo"}
     assert found["base"]["kl"] == 0.0
     assert found["ppo"]["kl"] > 0.01
     assert found["base, best of 4"]["kl"] == pytest.approx(best_of_n_kl(4))
@@ -129,7 +132,7 @@ def test_the_report_tells_who_won_who_agrees_and_what_was_over_optimised(folder:
     page = (folder / "run/report.html").read_text()
     assert "Comparison: whose" in page
     result = json.loads((folder / "run/stages/03-whose/result.json").read_text())
-    last = result["contestants"]["base, best of 4"]["wins"]["reward-model"]["mean"]
+    last = result["contestants"]["base, best of 4"]["beats"]["base"]["reward-model"]["mean"]
     assert re.search(rf"base, best of 4 beats base in {100 * last:.0f}\W%", page)
     assert "Agreement with people" in page
     assert "Over-optimisation of ppo" in page
@@ -139,7 +142,9 @@ def test_the_report_tells_who_won_who_agrees_and_what_was_over_optimised(folder:
 def test_the_best_of_n_is_a_best_of_n(folder: Path) -> None:
     """One of four that the judge itself likes best: its mean rank is known, 4 / 5 of the way."""
     result = json.loads((folder / "run/stages/03-whose/result.json").read_text())
-    assert result["contestants"]["base, best of 4"]["wins"]["reward-model"]["mean"] == pytest.approx(0.8, abs=0.12)
+    assert result["contestants"]["base, best of 4"]["beats"]["base"]["reward-model"]["mean"] == pytest.approx(
+        0.8, abs=0.12
+    )
 
 
 def test_the_stage_leaves_the_average_of_its_weights(folder: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ class Contestant:
     name: str
     scores: Sequence[str]
     wins: Sequence[str]
+    beats: Sequence[str]  # each contestant, by the last judge
     kl: str
     length: str
 
@@ -104,18 +105,19 @@ def headline_of_agreement(rows: Sequence[AgreementRow]) -> str | None:
 
 def _comparison(stage: StageRecord, result: Mapping[str, Any]) -> ComparisonTable:
     found: Mapping[str, Any] = result["contestants"]
-    judges = list(next(iter(found.values()))["scores"])
+    judges, first = list(next(iter(found.values()))["scores"]), str(result["against"])
     contestants = [
         Contestant(
             name,
             [_words(one["scores"][judge]) for judge in judges],
-            [_words(one["wins"][judge]) if "wins" in one else "" for judge in judges],
+            [_words(one["beats"][first][judge]) if first in one["beats"] else "" for judge in judges],
+            [_words(one["beats"][other][judges[-1]]) if other in one["beats"] else "" for other in found],
             f"{one['kl']:.2f}" if "kl" in one else "",
             f"{one['length']:.1f}",
         )
         for name, one in found.items()
     ]
-    return ComparisonTable(stage, str(result["against"]), judges, contestants)
+    return ComparisonTable(stage, first, judges, contestants)
 
 
 def _words(numbers: Mapping[str, Any]) -> str:

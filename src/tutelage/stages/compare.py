@@ -70,9 +70,11 @@ def run_compare(plan: ComparePlan, run: StageRun) -> Result:
     first = stage.contestants[0].label
     for label, judged in by_judge.items():
         found[label]["scores"] = {judge: _numbers(summarise(scores)) for judge, scores in judged.items()}
-        if label != first:
-            wins = {judge: _wins(scores, by_judge[first][judge]) for judge, scores in judged.items()}
-            found[label]["wins"] = {judge: _numbers(summarise(won)) for judge, won in wins.items()}
+        found[label]["beats"] = {
+            other: {judge: _numbers(summarise(_wins(scores, theirs[judge]))) for judge, scores in judged.items()}
+            for other, theirs in by_judge.items()
+            if other != label
+        }
     return {"type": "compare", "against": first, "questions": len(plan.prompts), "contestants": found}
 
 
