@@ -51,12 +51,7 @@ def trust_region_update(
     if not torch.isfinite(gradient_D.sum()):
         raise NonFiniteError(f"the norm of the gradient is {norm}")
 
-    fisher = _fisher_product(policy, batches[:: round(1.0 / region.curvature_share)], divergence, region.damping)
-    direction_D = conjugate_gradients(fisher, -gradient_D, region.iterations)
-    step_D = longest_step(direction_D, fisher(direction_D), region.delta)
-    if not torch.isfinite(step_D.sum()):
-        raise NonFiniteError("the natural gradient is not finite; raise the trust region's damping")
-    del fisher  # with the graph that it may hold
+    step_D = _natural_step(policy, batches, gradient_D, divergence, region)
     behaviour, start_D = policy.frozen_copy(), _flat(weights).detach()  # apart: cat copies
 
     @torch.no_grad()
@@ -79,6 +74,18 @@ def trust_region_update(
         "refused": float(found.share == 0.0),
         **metrics,
     }
+
+
+def _natural_step(
+    policy: Policy, batches: Sequence[Batch], gradient_D: Tensor, divergence: Divergence, region: TrustRegion
+) -> Tensor:
+    """[D] along the natural gradient, downhill, as far as the quadratic of the KL allows."""
+    fisher = _fisher_product(policy, batches[:: round(1.0 / region.curvature_share)], divergence, region.damping)
+    direction_D = conjugate_gradients(fisher, -gradient_D, region.iterations)
+    step_D = longest_step(direction_D, fisher(direction_D), region.delta)
+    if not torch.isfinite(step_D.sum()):
+        raise NonFiniteError("the natural gradient is not finite; raise the trust region's damping")
+    return step_D
 
 
 def _fisher_product(
