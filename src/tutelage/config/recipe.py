@@ -35,6 +35,10 @@ class Recipe(Part):
     track: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
     stage: tuple[Stage, ...] = ()
 
+    def before(self, name: str) -> tuple[Stage, ...]:
+        """The stages that come before the one of that name."""
+        return self.stage[: [stage.name for stage in self.stage].index(name)]
+
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies `--set` overrides. Raises ConfigError that names the file and the key."""

@@ -50,9 +50,9 @@ def report(answers: Sequence[Compared]) -> dict[str, Any]:
     return {
         "pairs": len(pairs),
         "prompts": len({pair.prompt for pair in pairs}),
-        "accuracy": _in_numbers(_accuracy(pairs)),
+        "accuracy": _accuracy(pairs).numbers,
         "by_margin": [
-            {"least": part[0].margin, "most": part[-1].margin, "pairs": len(part), **_in_numbers(_accuracy(part))}
+            {"least": part[0].margin, "most": part[-1].margin, "pairs": len(part), **_accuracy(part).numbers}
             for part in parts
             if part
         ],
@@ -85,7 +85,3 @@ def _calibration_error(pairs: Sequence[_Pair]) -> float:
         bins.setdefault(place, []).append((claimed, pair.right))
     gaps = (abs(sum(claimed - right for claimed, right in one)) for one in bins.values())
     return sum(gaps) / len(pairs)
-
-
-def _in_numbers(summary: Summary) -> dict[str, Any]:
-    return {"mean": summary.mean, "low": summary.low, "high": summary.high, "n": summary.n}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,16 @@ class Summary:
     high: float | None
     n: int
     failed: int
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What a stage's result keeps of it."""
+        return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, Any]) -> Summary:
+        """From what a stage's result kept."""
+        return cls(numbers["mean"], numbers["low"], numbers["high"], numbers["n"], 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,7 @@ def compared_in_words(result: Mapping[str, Any]) -> Iterator[str]:
     """How often each contestant of a comparison beats the first, by each judge."""
     for label, found in result["contestants"].items():
         for judge, won in found["beats"].get(result["against"], {}).items():
-            summary = Summary(won["mean"], won["low"], won["high"], won["n"], 0)
-            yield f"{label} beats {result['against']} in {summary_in_words(summary)} by {judge}"
+            yield f"{label} beats {result['against']} in {summary_in_words(Summary.of(won))} by {judge}"
 
 
 def comparison_in_words(comparison: Comparison, share: bool = True) -> str:

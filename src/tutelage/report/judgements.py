@@ -121,4 +121,4 @@ def _comparison(stage: StageRecord, result: Mapping[str, Any]) -> ComparisonTabl
 
 
 def _words(numbers: Mapping[str, Any]) -> str:
-    return summary_in_words(Summary(numbers["mean"], numbers["low"], numbers["high"], numbers["n"], 0))
+    return summary_in_words(Summary.of(numbers))

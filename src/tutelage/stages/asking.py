@@ -1,18 +1,28 @@
-"""Prompts asked once and their answers rewarded: what `evaluate` and `label` do."""
+"""Prompts asked once and their answers rewarded: what `evaluate`, `label` and `compare` share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from time import perf_counter
 
-from tutelage.config import Sampling
+from tutelage.config import CompareStage, EvaluateStage, LabelStage, Recipe, Sampling
 from tutelage.engines import build_engine
+from tutelage.environments import build_environment
 from tutelage.rewards import BackgroundScoring, Reward, RewardSuite
 from tutelage.rollouts import record_samples, roll_out
 from tutelage.seeds import derive_seed
-from tutelage.stages.context import StageRun
-from tutelage.stages.model_rewards import with_models
+from tutelage.stages.context import StageRun, prompts_of
+from tutelage.stages.model_rewards import stage_rewards, with_models
 from tutelage.types import Group, Prompt
+
+
+def plan_questions(
+    stage: EvaluateStage | LabelStage | CompareStage, recipe: Recipe, must_reach: bool
+) -> tuple[tuple[Reward, ...], Sequence[Prompt]]:
+    """The rewards of a stage and the prompts that it asks, as many as its `questions`. Raises with the remedy."""
+    environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
+    rewards = stage_rewards(stage, stage.rewards, recipe, environment.scorer())
+    return rewards, prompts_of(environment, stage.split, must_reach)[: stage.questions]
 
 
 def ask(

@@ -11,16 +11,16 @@ import torch
 from tutelage.config import CompareStage, Contestant, Recipe
 from tutelage.data.packing import Row, pack
 from tutelage.engines import build_engine
-from tutelage.environments import build_environment
-from tutelage.evaluation import Summary, summarise
+from tutelage.evaluation import summarise
 from tutelage.functional.best_of import best_of_n_kl
 from tutelage.models import Policy
 from tutelage.rewards import Reward, RewardSuite
 from tutelage.rollouts import record_samples, roll_out
 from tutelage.seeds import derive_seed
-from tutelage.stages.context import Result, StageRun, prompts_of
+from tutelage.stages.asking import plan_questions
+from tutelage.stages.context import Result, StageRun
 from tutelage.stages.judged import score_rows
-from tutelage.stages.model_rewards import refuse_unknown_models, stage_rewards, with_models
+from tutelage.stages.model_rewards import refuse_unknown_models, with_models
 from tutelage.types import Group, Prompt
 
 Scores = dict[str, list[float | None]]  # of each prompt, its samples'
@@ -37,13 +37,11 @@ class ComparePlan:
 
 def plan_compare(stage: CompareStage, recipe: Recipe, must_reach: bool) -> ComparePlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
-    environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
-    rewards = stage_rewards(stage, stage.rewards, recipe, environment.scorer())
-    earlier = recipe.stage[: [other.name for other in recipe.stage].index(stage.name)]
+    rewards, prompts = plan_questions(stage, recipe, must_reach)
     for i, contestant in enumerate(stage.contestants):
         if contestant.by is not None:
-            refuse_unknown_models([contestant.by], earlier, f"{stage.name}.contestants[{i}].by")
-    return ComparePlan(stage, rewards, prompts_of(environment, stage.split, must_reach)[: stage.questions])
+            refuse_unknown_models([contestant.by], recipe.before(stage.name), f"{stage.name}.contestants[{i}].by")
+    return ComparePlan(stage, rewards, prompts)
 
 
 def run_compare(plan: ComparePlan, run: StageRun) -> Result:
@@ -69,9 +67,9 @@ def run_compare(plan: ComparePlan, run: StageRun) -> Result:
             }
     first = stage.contestants[0].label
     for label, judged in by_judge.items():
-        found[label]["scores"] = {judge: _numbers(summarise(scores)) for judge, scores in judged.items()}
+        found[label]["scores"] = {judge: summarise(scores).numbers for judge, scores in judged.items()}
         found[label]["beats"] = {
-            other: {judge: _numbers(summarise(_wins(scores, theirs[judge]))) for judge, scores in judged.items()}
+            other: {judge: summarise(_wins(scores, theirs[judge])).numbers for judge, scores in judged.items()}
             for other, theirs in by_judge.items()
             if other != label
         }
@@ -146,7 +144,3 @@ def _wins(ours: Mapping[str, Sequence[float | None]], theirs: Mapping[str, Seque
         ]
         for prompt, scores in ours.items()
     }
-
-
-def _numbers(summary: Summary) -> dict[str, Any]:
-    return {"mean": summary.mean, "low": summary.low, "high": summary.high, "n": summary.n}

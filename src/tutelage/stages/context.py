@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +24,7 @@ from tutelage.training import Metrics, Progress, State, load_checkpoint
 from tutelage.types import Prompt, Split
 
 Result = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,13 @@ class StageRun:
 
 def prompts_of(environment: Environment, split: Split, must_reach: bool) -> Sequence[Prompt]:
     """The prompts of a split. Empty where their data set cannot be reached now, unless it must be."""
+    return unless_unreachable(lambda: environment.prompts(split), must_reach)
+
+
+def unless_unreachable(read: Callable[[], Sequence[T]], must_reach: bool) -> Sequence[T]:
+    """What is read. Empty where its data set cannot be reached now, unless it must be."""
     try:
-        return environment.prompts(split)
+        return read()
     except UnreachableError:
         if must_reach:
             raise

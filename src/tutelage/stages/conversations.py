@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from tutelage.data import Conversation, build_conversation_source
 from tutelage.data.chat import LossOn, render_conversation
 from tutelage.data.packing import Row
-from tutelage.errors import DataError, UnreachableError
+from tutelage.errors import DataError
+from tutelage.stages.context import unless_unreachable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
 def load_conversations(table: object, where: str, must_reach: bool) -> Sequence[Conversation]:
     """The conversations of a source. None where it cannot be reached now, unless it must be."""
     source = build_conversation_source(table, where)
-    try:
-        return source.load_conversations()
-    except UnreachableError:
-        if must_reach:
-            raise
-        return ()
+    return unless_unreachable(source.load_conversations, must_reach)
 
 
 def conversation_rows(

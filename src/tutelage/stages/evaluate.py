@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tutelage.config import EvaluateStage, Recipe
-from tutelage.environments import build_environment
 from tutelage.evaluation import summarise
 from tutelage.rewards import Reward
-from tutelage.stages.asking import ask
-from tutelage.stages.context import Result, StageRun, prompts_of
-from tutelage.stages.model_rewards import stage_rewards
+from tutelage.stages.asking import ask, plan_questions
+from tutelage.stages.context import Result, StageRun
 from tutelage.types import Group, Prompt
 
 
@@ -26,9 +24,7 @@ class EvaluatePlan:
 
 def plan_evaluate(stage: EvaluateStage, recipe: Recipe, must_reach: bool) -> EvaluatePlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
-    environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
-    rewards = stage_rewards(stage, stage.rewards, recipe, environment.scorer())
-    return EvaluatePlan(stage, rewards, prompts_of(environment, stage.split, must_reach)[: stage.questions])
+    return EvaluatePlan(stage, *plan_questions(stage, recipe, must_reach))
 
 
 def run_evaluate(plan: EvaluatePlan, run: StageRun) -> Result:
@@ -57,7 +53,7 @@ def _result(plan: EvaluatePlan, run: StageRun, groups: Sequence[Group], seconds:
         "samples": stage.samples,
         "scores": scores,
         "summary": {
-            "score": {"mean": summary.mean, "low": summary.low, "high": summary.high, "n": summary.n},
+            "score": summary.numbers,
             "failed": summary.failed,
             "length": tokens / len(samples),
             "truncated": sum(sample.finish == "length" for sample in samples) / len(samples),

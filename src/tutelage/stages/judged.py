@@ -12,8 +12,9 @@ from tutelage.data import build_judged_source
 from tutelage.data.answers import render_answer
 from tutelage.data.packing import Row, pack
 from tutelage.data.preferences import Judged
-from tutelage.errors import DataError, UnreachableError
+from tutelage.errors import DataError
 from tutelage.models import RewardModel
+from tutelage.stages.context import unless_unreachable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -78,12 +79,7 @@ def rows_of_prompts(
 def load_judged(table: object, where: str, must_reach: bool) -> Sequence[Judged]:
     """The judged answers of a source. Empty where it cannot be reached now, unless it must be."""
     source = build_judged_source(table, where)
-    try:
-        return source.load_judged()
-    except UnreachableError:
-        if must_reach:
-            raise
-        return ()
+    return unless_unreachable(source.load_judged, must_reach)
 
 
 def refuse_ties(judged: Sequence[Judged], where: str, remedy: str) -> None:

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage.config import LabelStage, Recipe
-from tutelage.environments import build_environment
 from tutelage.errors import FailedSamplesError
 from tutelage.rewards import Reward
-from tutelage.stages.asking import ask
-from tutelage.stages.context import Result, StageRun, prompts_of
-from tutelage.stages.model_rewards import stage_rewards
+from tutelage.stages.asking import ask, plan_questions
+from tutelage.stages.context import Result, StageRun
 from tutelage.types import Group, Prompt
 
 
@@ -28,9 +26,7 @@ class LabelPlan:
 
 def plan_label(stage: LabelStage, recipe: Recipe, must_reach: bool) -> LabelPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
-    environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
-    rewards = stage_rewards(stage, stage.rewards, recipe, environment.scorer())
-    return LabelPlan(stage, rewards, prompts_of(environment, stage.split, must_reach)[: stage.questions])
+    return LabelPlan(stage, *plan_questions(stage, recipe, must_reach))
 
 
 def run_label(plan: LabelPlan, run: StageRun) -> Result:

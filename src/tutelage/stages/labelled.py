@@ -19,8 +19,7 @@ def names_stage(table: Table, recipe: Recipe, stage: str, where: str) -> bool:
     if table.get("type") != "stage":
         return False
     wrong = table.keys() - {"type", "stage", "least"}
-    earlier = recipe.stage[: [other.name for other in recipe.stage].index(stage)]
-    known = [other.name for other in earlier if other.type == "label"]
+    known = [other.name for other in recipe.before(stage) if other.type == "label"]
     if wrong or table.get("stage") not in known:
         hint = nearest(str(table.get("stage")), known)
         raise ConfigError(

@@ -108,10 +108,9 @@ def stage_rewards(stage: Stage, tables: Sequence[object], recipe: Recipe, task: 
     """The rewards that a stage's tables declare, those of models too. Raises ConfigError with the remedy."""
     where = f"{stage.name}.rewards"
     rewards = build_rewards(tables, where, task, MODEL_REWARDS)
-    earlier = recipe.stage[: [other.name for other in recipe.stage].index(stage.name)]
     for i, reward in enumerate(rewards):
         if isinstance(reward, ModelReward):
-            refuse_unknown_models(reward.models, earlier, f"{where}[{i}].models")
+            refuse_unknown_models(reward.models, recipe.before(stage.name), f"{where}[{i}].models")
     return rewards
 
 

@@ -32,9 +32,8 @@ class PlayPlan:
 def plan_play(stage: PlayStage, recipe: Recipe) -> PlayPlan:
     """Resolves and checks the stage. Raises ConfigError with the remedy."""
     environment = build_control(recipe.environments[stage.environment], f"environments.{stage.environment}")
-    earlier = recipe.stage[: [other.name for other in recipe.stage].index(stage.name)]
     if stage.policy is None:
-        if not any(other.type == "control" for other in earlier):
+        if not any(other.type == "control" for other in recipe.before(stage.name)):
             raise ConfigError(
                 f"{stage.name}.policy: no control stage comes before this one; put one there, or name a function"
             )

@@ -103,8 +103,7 @@ def _refuse_contradictions(stage: RlStage, algorithm: Algorithm, recipe: Recipe)
                 "policy's copy (give it a start, or kind = 'head'), a reference that moves, or a trust region"
             )
     if critic is not None and critic.start is not None:
-        earlier = recipe.stage[: [other.name for other in recipe.stage].index(name)]
-        refuse_unknown_models([critic.start], earlier, f"{name}.algorithm.critic.start")
+        refuse_unknown_models([critic.start], recipe.before(name), f"{name}.algorithm.critic.start")
     if algorithm.trust_region is None:
         return
     if stage.pretraining is not None:
