@@ -56,3 +56,7 @@ class FailedSamplesError(TutelageError, RuntimeError):
 
 class NothingToLearnError(TutelageError, RuntimeError):
     """No further sampling brought enough groups that an algorithm could learn from."""
+
+
+class GateError(TutelageError, RuntimeError):
+    """A figure of a finished stage is not what the recipe requires of it."""

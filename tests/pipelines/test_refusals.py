@@ -203,8 +203,8 @@ def test_a_run_folder_is_held_by_one_process_and_holds_one_run(tmp_path: Path) -
     with RunFolder(path.parent / "run"), pytest.raises(RunFolderError, match=rf"in use by process {os.getpid()}"):
         run(path)
     run(path)  # the lock went with its holder
-    with pytest.raises(RunFolderError, match=r"holds a run already; go on with it by  tutelage resume"):
-        run(path)
+    with pytest.raises(RunFolderError, match=r"holds a run of 'test', and this recipe is 'another'; choose another"):
+        run(path, "name=another")
     with pytest.raises(RunFolderError, match="no run lies here"):
         resume_run(tmp_path / "elsewhere", Quiet())
 

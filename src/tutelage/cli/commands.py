@@ -32,16 +32,21 @@ Overrides = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME-TIME.")]
 
 
+Force = Annotated[
+    list[str] | None, typer.Option("--force", help="A stage that runs though nothing has changed; may be given often.")
+]
+
+
 @app.command()
-def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None) -> None:
-    """Run a recipe from its beginning."""
+def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None, force: Force = None) -> None:
+    """Run a recipe. In a folder where it ran before, only what has changed, and what depends on it."""
     from tutelage.pipelines import run_recipe
 
     declared = read_recipe(find_recipe(recipe), overrides or ())
     folder = out or Path("runs") / f"{declared.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with _display_of_run(folder) as display:
         display.note(f"run folder: {folder}")
-        report = run_recipe(declared, folder, display)
+        report = run_recipe(declared, folder, display, force or ())
     _conclude(report)
 
 
@@ -62,6 +67,23 @@ def resume(folder: Annotated[Path, typer.Argument(help="The run's folder.")]) ->
     with _display_of_run(folder) as display:
         report = resume_run(folder, display)
     _conclude(report)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    recipe: Annotated[str | None, typer.Argument(help="A recipe; by default the one that ran there.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Say which stages would run in a folder, which stand, and why."""
+    from tutelage.pipelines import run_status
+
+    declared = read_recipe(find_recipe(recipe), overrides or ()) if recipe is not None else None
+    table = Table("stage", "type", "would", "because")
+    for one in run_status(folder, declared):
+        would = {"stands": "stand", "runs": "run", "goes on": "go on"}[one.decision.do]
+        table.add_row(one.stage.name, one.stage.type, would, one.decision.why)
+    console.print(table)
 
 
 @contextmanager

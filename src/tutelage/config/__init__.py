@@ -1,5 +1,7 @@
 """What a run is. Imports no torch."""
 
+from tutelage.config.artefacts import LEAVES, newest, reads, references
+from tutelage.config.gates import condition
 from tutelage.config.part import Part, Table, build, load_object, nearest, validate
 from tutelage.config.recipe import BASE, Recipe, read_recipe
 from tutelage.config.settings import (
@@ -31,6 +33,7 @@ from tutelage.config.stages import (
 
 __all__ = [
     "BASE",
+    "LEAVES",
     "Checkpoints",
     "CompareStage",
     "Contestant",
@@ -56,11 +59,15 @@ __all__ = [
     "Table",
     "TrustRegion",
     "build",
+    "condition",
     "find_recipe",
     "first_comment",
     "load_object",
     "nearest",
+    "newest",
     "read_recipe",
+    "reads",
+    "references",
     "shipped_recipes",
     "validate",
 ]

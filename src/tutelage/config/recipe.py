@@ -13,12 +13,14 @@ from typing import Any, Literal, cast
 
 from pydantic import Field
 
+from tutelage.config.artefacts import LEAVES, check_artefacts
+from tutelage.config.figures import check_gates
 from tutelage.config.part import Part, Table, nearest, validate
+from tutelage.config.repeat import unrolled
 from tutelage.config.stages import CompareStage, ControlStage, ModelStage, Name, PlayStage, Stage
 from tutelage.errors import ConfigError
 
 BASE = "base"  # instead of a stage's name: the recipe's model
-LEAVE_POLICY = ("sft", "preference", "rl")  # types of stages after which the next one goes on with their model
 
 
 class Recipe(Part):
@@ -52,8 +54,12 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:
         _apply(table, override)
+    if isinstance(table.get("stage"), list):
+        table["stage"] = unrolled(table["stage"])
     recipe = validate(Recipe, table, "")
     _check_names(recipe)
+    check_artefacts(recipe.stage)
+    check_gates(recipe.stage)
     return recipe
 
 
@@ -101,13 +107,14 @@ def _check_contestants(recipe: Recipe, place: int, stage: CompareStage) -> None:
 
 def _policies(recipe: Recipe, place: int) -> list[str]:
     """The names of the policies that a stage at this place finds."""
-    return [BASE, *(stage.name for stage in recipe.stage[:place] if stage.type in LEAVE_POLICY)]
+    return [BASE, *(stage.name for stage in recipe.stage[:place] if LEAVES[stage.type] == "policy")]
 
 
 def _apply(table: Table, override: str) -> None:
     """Sets one `path.to.key=value`; a path begins with a stage's name or a top-level key."""
     first, _, rest = override.partition("=")[0].strip().partition(".")
-    stages = {stage.get("name"): stage for stage in cast(list[Table], table.get("stage", []))}
+    declared = cast(list[Table], table.get("stage", []))
+    stages = {stage.get("name"): stage for outer in declared for stage in (outer, *outer.get("stage", ()))}
     if "=" in override and first in stages and rest:
         apply_override(stages[first], override.strip()[len(first) + 1 :])
     elif first in Recipe.model_fields or "=" not in override:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from tutelage.config.gates import Gates
 from tutelage.config.part import Part, Table
 from tutelage.config.settings import Checkpoints, Correction, Lora, Optimizer, Pretraining, Reference, Sampling
 from tutelage.types import Split
@@ -14,10 +15,17 @@ Seconds = Annotated[float, Field(gt=0.0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
 
-class ModelStage(Part):
-    """What stages of language models share."""
+class AnyStage(Part):
+    """What all stages share."""
 
     name: Name
+    require: Gates = ()  # what its figures must be for the run to go on: "accuracy >= 0.6"
+    keep: bool = False  # what it leaves is wanted, though no stage uses it
+
+
+class ModelStage(AnyStage):
+    """What stages of language models share."""
+
     start: str | None = None  # the stage whose model it begins with, or "base"; None: the newest policy
 
 
@@ -127,7 +135,7 @@ class RlStage(ModelStage):
     max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of a step's samples; above it the run stops
 
 
-class ControlStage(Part):
+class ControlStage(AnyStage):
     """Reinforcement learning of a small network in a gymnasium environment, by the algorithms of language models.
 
     A step collects either `length` steps of `copies` environments, or, with `episodes`, that many whole episodes from
@@ -135,7 +143,6 @@ class ControlStage(Part):
     """
 
     type: Literal["control"]
-    name: Name
     environment: str
     algorithm: Table = Field(default={"type": "ppo", "discount": 0.99, "critic": {"kind": "model"}})
     steps: PositiveInt = 100
@@ -151,11 +158,10 @@ class ControlStage(Part):
     checkpoints: Checkpoints = Checkpoints()
 
 
-class PlayStage(Part):
+class PlayStage(AnyStage):
     """Plays episodes in a gymnasium environment with the current control policy, or one written by hand."""
 
     type: Literal["play"]
-    name: Name
     environment: str
     episodes: PositiveInt = 20
     policy: str | None = None  # "module:function", from observations to actions; None: that of the stage before
@@ -195,11 +201,10 @@ class Contestant(Part):
         return self.name or (self.model if self.best_of == 1 else f"{self.model}, best of {self.best_of}")
 
 
-class CompareStage(Part):
+class CompareStage(AnyStage):
     """Has models answer the same prompts and judges the answers: scores, and how often each beats the first model."""
 
     type: Literal["compare"]
-    name: Name
     environment: str
     contestants: Annotated[tuple[Contestant, ...], Field(min_length=2)]
     rewards: tuple[Table, ...]  # the judges, each by itself

@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tutelage.errors import RunFolderError
 
@@ -60,6 +61,21 @@ class Journal:
                 RuntimeWarning,
                 stacklevel=3,
             )
+
+    def keep_only(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Drops the other records. The file is replaced, whole or not at all."""
+        beside = self.path.with_name(f".{self.path.name}.partial")
+        with self.path.open("rb") as lines, beside.open("wb") as kept:
+            for line in lines:
+                try:
+                    record = json.loads(line)
+                except ValueError:  # a kill tore it
+                    continue
+                if wanted(record):
+                    kept.write(line)
+        self._file.close()
+        beside.replace(self.path)
+        self._file = self.path.open("ab", buffering=0)
 
     def close(self) -> None:
         self._file.close()

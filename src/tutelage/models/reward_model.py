@@ -54,6 +54,10 @@ class RewardModel:
     def version(self) -> int:
         return self.body.version
 
+    @version.setter
+    def version(self, version: int) -> None:
+        self.body.version = version
+
     @property
     def head(self) -> str:
         """The head's name among the masters."""

@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import platform
+import re
+import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -51,12 +53,15 @@ class RunFolder:
         if self._lock is not None:
             self._lock.close()
 
-    def declare(self, recipe: Recipe) -> None:
-        """Writes down what will run, and on what. Raises RunFolderError where another run lies here already."""
-        if (self.path / "recipe.json").exists():
+    def declare(self, recipe: Recipe) -> bool:
+        """Writes down what will run, and on what. Did this recipe run here before?
+
+        Raises RunFolderError where another recipe's run lies here.
+        """
+        before = (self.path / "recipe.json").exists()
+        if before and (name := self.declared().name) != recipe.name:
             raise RunFolderError(
-                f"{self.path}: holds a run already; go on with it by  tutelage resume {self.path}  or choose another "
-                "--out"
+                f"{self.path}: holds a run of '{name}', and this recipe is '{recipe.name}'; choose another --out"
             )
         declared = {
             "recipe": recipe.model_dump(mode="json"),
@@ -72,6 +77,7 @@ class RunFolder:
             write_json(self.path / "recipe.json", declared)
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot be written: {error.strerror}") from error
+        return before
 
     def declared(self) -> Recipe:
         """The recipe of the run that lies here."""
@@ -85,10 +91,30 @@ class RunFolder:
         return validate(Recipe, table.get("recipe"), str(path))
 
     def stage(self, index: int, stage: Stage) -> Path:
-        """The folder of a stage; `index` from 0."""
+        """The folder of a stage; `index` from 0. Where the stage stood in another place before, it moves with it."""
         folder = self.path / "stages" / f"{index + 1:02d}-{stage.name}"
+        if not folder.exists():
+            elsewhere = self.stage_folder(stage.name)
+            if elsewhere is not None:
+                elsewhere.rename(folder)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def stage_folder(self, name: str) -> Path | None:
+        """Where a stage lies that ran before, whichever place it had; None: nowhere."""
+        found = [
+            path for path in (self.path / "stages").glob("*") if re.fullmatch(rf"\d+-{re.escape(name)}", path.name)
+        ]
+        return found[0] if found else None
+
+    def put_aside(self, folder: Path) -> None:
+        """Makes room for a stage to run again. What it had left lies in DIR/replaced, until that is replaced too."""
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        aside = self.path / "replaced" / folder.name
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.parent.mkdir(exist_ok=True)
+        folder.rename(aside)
+        folder.mkdir()
 
     def point_at(self, model: Path) -> None:
         """Makes `DIR/model` the run's newest model."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tutelage.config import Recipe, Table
+from tutelage.config import LEAVES, Recipe, Table, reads
 from tutelage.engines import engine_for
 from tutelage.errors import DataError
 from tutelage.models import ResolvedModel, describe, fetch, load_tokenizer, resolve
@@ -58,6 +58,8 @@ class RunPlan:
             yield f"          {facts.family}, {size}, context {facts.context}, engine {engine}"
         for number, plan in enumerate(self.stages, start=1):
             yield f"stage {number}   {plan.stage.name} ({plan.stage.type}): {_stage_line(plan)}"
+            read = reads(plan.stage, recipe.before(plan.stage.name))
+            yield f"          reads {', '.join(read) or 'nothing of the others'}; leaves {LEAVES[plan.stage.type]}"
 
 
 def plan_recipe(recipe: Recipe, must_reach: bool = True) -> RunPlan:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from tutelage.config import BASE, Recipe
+from tutelage.config import BASE, LEAVES, ModelStage, Recipe, Stage, newest, reads, references
 from tutelage.data.journal import Journal
-from tutelage.errors import RunFolderError
-from tutelage.evaluation import summarise
-from tutelage.evaluation.words import compared_in_words, score_name, summary_in_words
+from tutelage.errors import ConfigError, RunFolderError
+from tutelage.pipelines.artefact import CARD, MANIFEST, Artefact, digest_of_model, seal
+from tutelage.pipelines.card import card
+from tutelage.pipelines.decide import BEGIN, Decision, begun, decide
+from tutelage.pipelines.figures import check_gates, figures, in_words
 from tutelage.pipelines.folder import RunFolder, read_result
+from tutelage.pipelines.keys import Key, key_of
 from tutelage.pipelines.plan import RunPlan, check_with_tokenizer, plan_recipe
 from tutelage.report import build_report
 from tutelage.stages import Plan, Result, StageRun, run_stage, with_labels, write_json
@@ -21,119 +25,188 @@ from tutelage.training import Metrics, Progress
 from tutelage.training.trackers import open_trackers
 
 
-def run_recipe(recipe: Recipe, out: Path, progress: Progress) -> Path:
-    """Runs a recipe from its beginning. Returns the report's path.
+def run_recipe(recipe: Recipe, out: Path, progress: Progress, force: Collection[str] = ()) -> Path:
+    """Runs a recipe. In a folder where it ran before, stages whose outcome would be the same stand. Returns the report.
 
     What can be refused without the model is refused before it is fetched; what needs only the tokenizer, before a
     weight is loaded.
+
+    Args:
+        force: names of stages that run in any case.
     """
+    refuse_unknown(force, recipe)
     plan = plan_recipe(recipe)
     with RunFolder(out) as folder:
         folder.declare(recipe)
-        return _run(plan, folder, progress)
+        return _Life(plan, folder, progress, force=force).run()
 
 
 def resume_run(out: Path, progress: Progress) -> Path:
     """Goes on with a run where it was: finished stages stand, the one under way continues from its checkpoint."""
     with RunFolder(out) as folder:
-        return _run(plan_recipe(folder.declared()), folder, progress)
+        return _Life(plan_recipe(folder.declared()), folder, progress, resumed=True).run()
 
 
-def _run(plan: RunPlan, folder: RunFolder, progress: Progress) -> Path:
-    model = plan.fetch_model(progress.note)
-    if plan.model is None and model is not None:  # one that was here has been checked with the plan
-        check_with_tokenizer(plan, model)
-    made = {} if model is None else {BASE: model}
-    metrics = Metrics(folder.path, open_trackers(plan.recipe.track, folder.path))
-    samples = Journal(folder.path / "samples.jsonl")
-    try:
-        for index, stage_plan in enumerate(plan.stages):
-            begins = made.get(getattr(stage_plan.stage, "start", None) or "", model)
-            result = _stage(plan, index, stage_plan, folder, begins, made, metrics, samples, progress)
-            if "saved" in result:
-                model = folder.path / result["saved"]
-                folder.point_at(model)
-            for left in (result[key] for key in ("saved", "reward_model", "judged") if key in result):
-                made[stage_plan.stage.name] = folder.path / left
-    except BaseException:
-        _leave(folder, metrics, samples, progress)
-        raise
-    return _leave(folder, metrics, samples, progress)
+def refuse_unknown(force: Collection[str], recipe: Recipe) -> None:
+    """Raises ConfigError for a name to be forced that is no stage's."""
+    names = [stage.name for stage in recipe.stage]
+    for name in force:
+        if name not in names:
+            raise ConfigError(f"--force {name}: the recipe has no such stage; it has {', '.join(names)}")
 
 
-def _leave(folder: RunFolder, metrics: Metrics, samples: Journal, progress: Progress) -> Path:
-    """Closes the logs and writes the report, of an unfinished run too. What went wrong there hides nothing else."""
-    metrics.close()
-    samples.close()
-    try:
-        return build_report(folder.path)
-    except RunFolderError as error:
-        progress.note(str(error))
-        return folder.path / "report.html"
+class _Life:
+    """The stages of a run, one after the other, and what they have left so far."""
+
+    def __init__(
+        self, plan: RunPlan, folder: RunFolder, progress: Progress, resumed: bool = False, force: Collection[str] = ()
+    ) -> None:
+        self.plan, self.folder, self.progress, self.resumed, self.force = plan, folder, progress, resumed, force
+        self.base = plan.fetch_model(progress.note)
+        if plan.model is None and self.base is not None:  # one that was here has been checked with the plan
+            check_with_tokenizer(plan, self.base)
+        self.model = self.base  # the newest policy
+        self.made: dict[str, Path] = {} if self.base is None else {BASE: self.base}
+        self.left: dict[str, Artefact] = {}
+        self.metrics = Metrics(folder.path, open_trackers(plan.recipe.track, folder.path))
+        self.samples = Journal(folder.path / "samples.jsonl")
+
+    def run(self) -> Path:
+        try:
+            for index, stage_plan in enumerate(self.plan.stages):
+                self._stage(index, stage_plan)
+        finally:
+            report = self._leave()
+        return report
+
+    def _stage(self, index: int, plan: Plan) -> None:
+        """Runs a stage, or lets it stand, and takes over what it left."""
+        stage = plan.stage
+        inputs = self._inputs(stage)
+        key = key_of(plan, self.plan.recipe, inputs)
+        folder = self.folder.stage(index, stage)
+        kind = LEAVES[stage.type]
+        if (folder / "result.json").is_file() and not (folder / MANIFEST).is_file():  # killed in between
+            seal(folder, stage.name, kind, begun(folder) or key)
+        decision = decide(folder, key, self.resumed, stage.name in self.force)
+        if decision.artefact is None:
+            self._check_inputs(inputs)
+            result = self._run(index, plan, folder, key, decision)
+            artefact = seal(folder, stage.name, kind, key)
+        else:
+            self.progress.note(f"{stage.name}: finished before; {decision.why}")
+            artefact, result = decision.artefact, read_result(folder) or {}
+        self.left[stage.name] = artefact
+        for left in (result[name] for name in ("saved", "reward_model", "judged") if name in result):
+            self.made[stage.name] = folder / Path(left).name  # the stage may have had another place when it wrote that
+        if "saved" in result:
+            self.model = self.made[stage.name]
+            self.folder.point_at(self.model)
+        self._write_cards()
+        check_gates(stage, result)
+
+    def _run(self, index: int, plan: Plan, folder: Path, key: Key, decision: Decision) -> Result:
+        stage = plan.stage
+        if decision.do == "runs" and any(folder.iterdir()):
+            self.progress.note(f"{stage.name}: runs again: {decision.why}")
+            self._begin_anew(folder, stage)
+        plan = with_labels(plan, self.made)
+        steps = getattr(plan, "total_steps", 0)  # stages that train have some
+        self.progress.begin_stage(stage.name, stage.type, index + 1, len(self.plan.stages), steps)
+        begins = self.made.get(getattr(stage, "start", None) or "", self.model)
+        run = StageRun(
+            recipe=self.plan.recipe,
+            stage=stage,
+            folder=folder,
+            model=begins or Path(),
+            made=self.made,
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            metrics=self.metrics,
+            samples=self.samples,
+            progress=self.progress,
+            start=self._start(folder, key),
+        )
+        result = run_stage(plan, run)
+        write_json(folder / "result.json", result)
+        self.progress.end_stage(in_words(result))
+        return result
+
+    def _inputs(self, stage: Stage) -> dict[str, str]:
+        """The digests of all that a stage reads."""
+        earlier = self.plan.recipe.before(stage.name)
+        digests = {name: self.left[name].digest for name in reads(stage, earlier)}
+        return {BASE: self._base_digest, **digests} if begins_with_base(stage, self.plan.recipe) else digests
+
+    @cached_property
+    def _base_digest(self) -> str:
+        return "" if self.base is None else digest_of_model(self.base)
+
+    def _check_inputs(self, names: Collection[str]) -> None:
+        for name in names:
+            if name in self.left:
+                self.left[name].check()
+
+    def _begin_anew(self, folder: Path, stage: Stage) -> None:
+        """Puts aside what a stage had left, and takes its lines out of the logs.
+
+        Other stages that are half done have noted how long the logs were, so these begin anew, too.
+        """
+        half_done = [
+            other
+            for other in self.plan.recipe.stage
+            if (place := self.folder.stage_folder(other.name)) is not None
+            and (place / BEGIN).is_file()
+            and not (place / "result.json").is_file()
+        ]
+        dropped = {other.name for other in half_done} | {stage.name}
+        self.folder.put_aside(folder)
+        for other in half_done:
+            place = self.folder.stage_folder(other.name)
+            if place is not None and other.name != stage.name:
+                self.folder.put_aside(place)
+        for log in (self.metrics, self.samples):
+            log.keep_only(lambda line: str(line.get("stage")).partition(":")[0] not in dropped)
+
+    def _start(self, folder: Path, key: Key) -> dict[str, int]:
+        """How far the logs were written when the stage began for the first time."""
+        path = folder / BEGIN
+        if not path.is_file():
+            write_json(path, {"metrics": self.metrics.offset, "samples": self.samples.offset, "key": key.to_json()})
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        return {name: begun[name] for name in ("metrics", "samples")}
+
+    def _write_cards(self) -> None:
+        """Beside each model its card, with what was found out about it so far."""
+        finished = {stage.name: stage for stage in self.plan.recipe.stage if stage.name in self.left}
+        found = {name: figures(read_result(self.left[name].folder) or {"type": ""}) for name in finished}
+        for name, stage in finished.items():
+            if not (self.left[name].folder / "model").is_dir():
+                continue
+            reports = [
+                (other.name, found[other.name])
+                for other in finished.values()
+                if other.type == "evaluate" and name in reads(other, self.plan.recipe.before(other.name))
+            ]
+            text = card(self.plan.recipe, stage, self.left[name].key.inputs, found[name], reports)
+            path = self.left[name].folder / "model" / CARD
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                path.write_text(text, encoding="utf-8")
+
+    def _leave(self) -> Path:
+        """Closes the logs and writes the report, of an unfinished run too. What goes wrong there hides nothing else."""
+        self.metrics.close()
+        self.samples.close()
+        try:
+            return build_report(self.folder.path)
+        except RunFolderError as error:
+            self.progress.note(str(error))
+            return self.folder.path / "report.html"
 
 
-def _stage(
-    plan: RunPlan,
-    index: int,
-    stage_plan: Plan,
-    folder: RunFolder,
-    model: Path | None,
-    made: Mapping[str, Path],
-    metrics: Metrics,
-    samples: Journal,
-    progress: Progress,
-) -> Result:
-    """Runs one stage, unless it is finished."""
-    stage = stage_plan.stage
-    stage_folder = folder.stage(index, stage)
-    if (finished := read_result(stage_folder)) is not None:
-        progress.note(f"{stage.name}: finished before")
-        return finished
-    stage_plan = with_labels(stage_plan, made)
-    steps = getattr(stage_plan, "total_steps", 0)  # stages that train have some
-    progress.begin_stage(stage.name, stage.type, index + 1, len(plan.stages), steps)
-    run = StageRun(
-        recipe=plan.recipe,
-        stage=stage,
-        folder=stage_folder,
-        model=model or Path(),
-        made=made,
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        metrics=metrics,
-        samples=samples,
-        progress=progress,
-        start=_start(stage_folder, metrics, samples),
-    )
-    result = run_stage(stage_plan, run)
-    write_json(stage_folder / "result.json", result)
-    progress.end_stage(_in_words(result))
-    return result
-
-
-def _start(stage_folder: Path, metrics: Metrics, samples: Journal) -> dict[str, int]:
-    """How far the logs were written when the stage began for the first time."""
-    path = stage_folder / "begin.json"
-    if not path.is_file():
-        write_json(path, {"metrics": metrics.offset, "samples": samples.offset})
-    return json.loads(path.read_text())
-
-
-def _in_words(result: Result) -> str:
-    if result["type"] == "label":
-        return f"{result['answers']} answers to {result['prompts']} prompts, in {result['judged']}"
-    if "reward_model" in result:
-        return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['reward_model']}"
-    if result["type"] == "compare":
-        return "; ".join(compared_in_words(result))
-    if "scores" not in result:
-        return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['saved']}"
-    if result["type"] == "play":
-        return f"mean return {summary_in_words(summarise(result['scores']))}"
-    return f"{score_name(result['scores'])} {summary_in_words(summarise(result['scores']))}"
-
-
-def _held_out_in_words(result: Result) -> str:
-    if "perplexity" in result:
-        return f", perplexity {result['perplexity']:.2f}"
-    found = result.get("agreement")
-    return f", {found['accuracy']['mean']:.1%} of {found['pairs']} held-out pairs" if found else ""
+def begins_with_base(stage: Stage, recipe: Recipe) -> bool:
+    """Does a stage read the recipe's own model?"""
+    if any(reference.name == BASE for reference in references(stage)):
+        return True
+    if not isinstance(stage, ModelStage) or stage.start is not None or recipe.model is None:
+        return False
+    return newest(stage, recipe.before(stage.name)) is None

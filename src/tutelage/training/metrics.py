@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from tutelage.data.journal import Journal
 from tutelage.training.trackers import Trackers
@@ -102,6 +103,10 @@ class Metrics:
         """Cuts away what was written after an earlier `offset`."""
         self._journal.truncate_to(offset)
         self._began = monotonic() - _last_seconds(self._journal.path)
+
+    def keep_only(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Drops the other lines."""
+        self._journal.keep_only(wanted)
 
     def write(self, stage: str, step: int, numbers: Mapping[str, float]) -> None:
         """Appends a step's numbers and forwards them to the trackers. Not finite is written as null."""

@@ -1,0 +1,73 @@
+"""What a stage's result says, in single figures and in words, and the gates that ask for a figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tutelage.config import Stage, condition
+from tutelage.errors import GateError
+from tutelage.evaluation import summarise
+from tutelage.evaluation.words import compared_in_words, score_name, summary_in_words
+from tutelage.stages import Result
+
+
+def figures(result: Result) -> dict[str, float]:
+    """The figures by the names that gates call them by."""
+    found: dict[str, Any] = {}
+    match result["type"]:
+        case "evaluate":
+            summary = result["summary"]
+            found = {"score": summary["score"]["mean"], "length": summary["length"], "truncated": summary["truncated"]}
+            found |= result["components"]
+        case "label":
+            found = {"reward": result["reward"]}
+        case "play":
+            found = {"return": summarise(result["scores"]).mean}
+        case "compare":
+            for label, one in result["contestants"].items():
+                found |= {f"{label} by {judge}": numbers["mean"] for judge, numbers in one["scores"].items()}
+                for other, judged in one["beats"].items():
+                    found |= {f"{label} beats {other} by {judge}": won["mean"] for judge, won in judged.items()}
+        case _:
+            if "perplexity" in result:
+                found = {"perplexity": result["perplexity"]}
+            if result.get("agreement", {}).get("pairs"):
+                agreed = result["agreement"]
+                found = {"accuracy": agreed["accuracy"]["mean"], "calibration_error": agreed["calibration_error"]}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def check_gates(stage: Stage, result: Result) -> None:
+    """Raises GateError where a figure is not what the stage requires of it."""
+    found = figures(result)
+    for gate in stage.require:
+        wanted = condition(gate)
+        if wanted.figure not in found:
+            raise GateError(f"{stage.name}.require: '{gate}' cannot be judged: the stage found no {wanted.figure}")
+        if not wanted.holds(found[wanted.figure]):
+            raise GateError(
+                f"{stage.name}.require: '{gate}' is not met: {wanted.figure} is {found[wanted.figure]:.4g}. What the "
+                "stage left is kept; change the recipe and run it again on this folder"
+            )
+
+
+def in_words(result: Result) -> str:
+    """A finished stage's outcome, for the terminal."""
+    if result["type"] == "label":
+        return f"{result['answers']} answers to {result['prompts']} prompts, in {result['judged']}"
+    if "reward_model" in result:
+        return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['reward_model']}"
+    if result["type"] == "compare":
+        return "; ".join(compared_in_words(result))
+    if "scores" not in result:
+        return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['saved']}"
+    if result["type"] == "play":
+        return f"mean return {summary_in_words(summarise(result['scores']))}"
+    return f"{score_name(result['scores'])} {summary_in_words(summarise(result['scores']))}"
+
+
+def _held_out_in_words(result: Result) -> str:
+    if "perplexity" in result:
+        return f", perplexity {result['perplexity']:.2f}"
+    found = result.get("agreement")
+    return f", {found['accuracy']['mean']:.1%} of {found['pairs']} held-out pairs" if found else ""

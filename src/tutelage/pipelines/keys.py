@@ -1,0 +1,145 @@
+"""What a stage's outcome depends on: its config, what it reads, its data, and the code of its method."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from tutelage.config import Part, Recipe, Stage
+from tutelage.stages import Plan
+
+_HOUSE = Path(__file__).resolve().parent.parent
+_CORE = ("functional", "kernels", "training", "models", "engines", "rollouts", "data")
+"""Rooms that every method goes through."""
+_OF_A_RUN = ("seed", "compute", "compile_layers", "activation_checkpointing", "engine")
+_WITHOUT_EFFECT = {"require", "keep", "checkpoints"}
+"""Keys of a stage that change nothing of what it leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Equal keys, equal outcome."""
+
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]  # digests of the artefacts that it reads, by name
+    data: str  # digest of the rows that it was planned with
+    code: str  # digest of the sources of its method, a user's own parts among them
+
+    def differences(self, before: Key) -> list[str]:
+        """What changed since, in words: most telling first."""
+        changed = [
+            f"{name} {json.dumps(before.config.get(name))} -> {json.dumps(self.config.get(name))}"
+            for name in sorted({*self.config, *before.config})
+            if self.config.get(name) != before.config.get(name)
+        ]
+        changed += [
+            f"its input '{name}' is another"
+            for name in sorted({*self.inputs, *before.inputs})
+            if self.inputs.get(name) != before.inputs.get(name)
+        ]
+        if self.data != before.data:
+            changed.append("its data are others")
+        if self.code != before.code:
+            changed.append("the code of its method is another")
+        return changed
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def key_of(plan: Plan, recipe: Recipe, inputs: Mapping[str, str]) -> Key:
+    """The key of a planned stage.
+
+    Args:
+        inputs: the digests of what it reads, by name.
+    """
+    stage = plan.stage
+    config = {name: value for name, value in _flat(stage.model_dump(mode="json")) if _root(name) not in _WITHOUT_EFFECT}
+    config |= {f"recipe.{name}": getattr(recipe, name) for name in _OF_A_RUN}
+    environment = getattr(stage, "environment", None)
+    if environment is not None:
+        config |= {f"environment.{name}": value for name, value in _flat(recipe.environments[environment])}
+    plain = json.loads(json.dumps(config, default=str))
+    return Key(plain, dict(inputs), _digest_of_data(plan), _digest_of_code(plan))
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested tables by their dotted names."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(cast(Mapping[str, Any], value), f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def _root(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _digest_of_data(plan: Plan) -> str:
+    """Of all prompts, conversations and judged answers that the plan has read."""
+    hashed = hashlib.sha256()
+    for value in _values(plan):
+        if isinstance(value, Sequence) and value and is_dataclass(value[0]):
+            for row in cast(Sequence[object], value):
+                hashed.update(repr(row).encode("utf-8", "surrogatepass"))
+    return hashed.hexdigest()
+
+
+def _digest_of_code(plan: Plan) -> str:
+    files = {path for room in _CORE for path in _sources(_HOUSE / room)}
+    files |= _stage_modules(plan.stage) | {path for part in _parts(plan) for path in _sources_of_part(part)}
+    hashed = hashlib.sha256()
+    for path in sorted(files):
+        hashed.update(path.name.encode() + _digest(path).encode())
+    return hashed.hexdigest()
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.suffix in (".py", ".cpp"))
+
+
+def _stage_modules(stage: Stage) -> set[Path]:
+    """The module of a stage's type and those of its room that this one imports, and so on."""
+    room = _HOUSE / "stages"
+    waiting, found = [stage.type.replace("-", "_")], set[Path]()
+    while waiting:
+        path = room / f"{waiting.pop()}.py"
+        if path in found:
+            continue
+        found.add(path)
+        waiting += re.findall(r"^from tutelage\.stages\.(\w+) import", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found
+
+
+def _parts(plan: Plan) -> Iterator[Part]:
+    """The parts of a plan that have methods: algorithm, rewards, environment, loss."""
+    for value in _values(plan):
+        entries: Iterable[object] = cast(Sequence[object], value) if isinstance(value, tuple) else (value,)
+        yield from (entry for entry in entries if isinstance(entry, Part) and entry is not plan.stage)
+
+
+def _sources_of_part(part: Part) -> Iterator[Path]:
+    """The module of its class and, where it names a function as `module:name`, that one's."""
+    named = [value for value in part.model_dump().values() if isinstance(value, str)]
+    modules = [type(part).__module__, *(text.partition(":")[0] for text in named if re.fullmatch(r"[\w.]+:\w+", text))]
+    for module in modules:
+        found = importlib.util.find_spec(module)
+        if found is not None and found.origin is not None and Path(found.origin).is_file():
+            yield Path(found.origin)
+
+
+def _values(plan: Plan) -> list[Any]:
+    return [getattr(plan, field.name) for field in fields(plan)]
+
+
+@cache
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

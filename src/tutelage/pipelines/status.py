@@ -1,0 +1,52 @@
+"""What a run of a recipe on a folder would do, stage by stage, and why. Nothing is written, nothing is locked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tutelage.config import BASE, Recipe, Stage, reads
+from tutelage.pipelines.artefact import digest_of_model
+from tutelage.pipelines.decide import Decision, decide
+from tutelage.pipelines.folder import RunFolder
+from tutelage.pipelines.keys import key_of
+from tutelage.pipelines.plan import plan_recipe
+from tutelage.pipelines.run import begins_with_base, refuse_unknown
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """A stage and what would be done with it."""
+
+    stage: Stage
+    decision: Decision
+
+
+def run_status(out: Path, recipe: Recipe | None = None, force: Collection[str] = ()) -> Iterator[StageStatus]:
+    """What `tutelage run` would do with each stage.
+
+    Args:
+        recipe: None: the one that the folder's run declared.
+    """
+    folder = RunFolder(out)
+    recipe = recipe or folder.declared()
+    refuse_unknown(force, recipe)
+    plan = plan_recipe(recipe)
+    base = "" if plan.model is None else digest_of_model(plan.model)
+    digests: dict[str, str] = {}
+    for stage_plan in plan.stages:
+        stage = stage_plan.stage
+        names = reads(stage, recipe.before(stage.name))
+        anew = [name for name in names if name not in digests]
+        if anew:
+            yield StageStatus(stage, Decision("runs", f"its input '{anew[0]}' is made anew"))
+            continue
+        inputs = {name: digests[name] for name in names}
+        if begins_with_base(stage, recipe):
+            inputs = {BASE: base, **inputs}
+        key = key_of(stage_plan, recipe, inputs)
+        decision = decide(folder.stage_folder(stage.name), key, resumed=False, forced=stage.name in force)
+        if decision.artefact is not None:
+            digests[stage.name] = decision.artefact.digest
+        yield StageStatus(stage, decision)
