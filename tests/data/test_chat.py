@@ -62,6 +62,40 @@ def test_the_mask_is_what_the_assistant_wrote_with_its_end_token(style):
     assert all(render_conversation(tokenizer, conversation, "all").mask)
 
 
+@STYLE
+def test_a_conversation_chooses_the_turns_to_learn_from(style):
+    """The tokens stay; of the mask exactly the turns that are not chosen go."""
+    tokenizer = tiny_tokenizer(style)
+    turns = (*TWO_TURNS, *messages(("user", "and 3 + 3?"), ("assistant", "6")))
+    whole = render_conversation(tokenizer, Conversation("c", turns))
+    ends = [i + 1 for i, (t, acted) in enumerate(zip(whole.tokens, whole.mask, strict=True)) if acted and t == 2]
+    borders = {1: (0, ends[0]), 3: (ends[0], ends[1]), 5: (ends[1], ends[2])}
+    for chosen in [(1,), (3,), (5,), (1, 5), (3, 5), (1, 3, 5)]:
+        rendered = render_conversation(tokenizer, Conversation("c", turns, learned=chosen))
+        kept = {i for turn in chosen for i in range(*borders[turn])}
+        assert rendered.tokens == whole.tokens
+        assert rendered.mask == [acted and i in kept for i, acted in enumerate(whole.mask)]
+    last = render_conversation(tokenizer, Conversation("c", turns), "last-assistant")
+    assert render_conversation(tokenizer, Conversation("c", turns, learned=(5,))) == last
+
+
+def test_a_greeting_that_is_not_chosen_is_context():
+    tokenizer = tiny_tokenizer("chatml")
+    turns = messages(("assistant", "hi"), ("user", "1 + 1?"), ("assistant", "2"))
+    with pytest.raises(DataError, match=r"message 0 .*weight of 0"):
+        render_conversation(tokenizer, Conversation("c", turns))
+    rendered = render_conversation(tokenizer, Conversation("c", turns, learned=(2,)))
+    assert rendered.tokens == template_ids(tokenizer, turns)
+    assert learned(tokenizer, rendered) == "2<|im_end|>"
+
+
+@pytest.mark.parametrize("loss_on", ["all", "last-assistant"])
+def test_a_choice_of_turns_and_another_one_by_loss_on_are_refused(loss_on):
+    chosen = Conversation("data.jsonl:7", TWO_TURNS, learned=(1,))
+    with pytest.raises(DataError, match=rf"'data.jsonl:7'.*loss_on = '{loss_on}' says otherwise; set .* or remove"):
+        render_conversation(tiny_tokenizer(), chosen, loss_on)
+
+
 @pytest.mark.parametrize("style", ["chatml", "qwen", "llama3"])
 def test_a_system_turn_and_the_template_s_own_one(style):
     tokenizer = tiny_tokenizer(style)
@@ -254,6 +288,11 @@ def test_a_conversation_is_messages_or_prompt_and_completion():
     for wrong in ({}, {"prompt": "a"}, {"messages": TWO_TURNS, "completion": "b"}):
         with pytest.raises(ValueError, match="give either"):
             Conversation("c", **wrong)
+    for wrong in ({"messages": TWO_TURNS}, {"prompt": "a", "completion": "b"}):
+        with pytest.raises(ValueError, match="one or more of the assistant's messages"):
+            Conversation("c", **wrong, learned=(0,))
+    with pytest.raises(ValueError, match="one or more of the assistant's messages"):
+        Conversation("c", TWO_TURNS, learned=())
 
 
 def test_the_real_smollm2():
@@ -264,5 +303,8 @@ def test_the_real_smollm2():
     rendered = render_conversation(tokenizer, Conversation("c", TWO_TURNS))
     assert rendered.tokens == template_ids(tokenizer, TWO_TURNS)
     assert learned(tokenizer, rendered) == "42<|im_end|>The answer is 4.<|im_end|>"
+    second = render_conversation(tokenizer, Conversation("c", TWO_TURNS, learned=(3,)))
+    assert second.tokens == rendered.tokens
+    assert learned(tokenizer, second) == "The answer is 4.<|im_end|>"
     hostile = render_prompt(tokenizer, Prompt("p", messages(("user", ATTACK))))
     assert [t for t in hostile if t < 17] == [1, 2, 1, 2, 1]

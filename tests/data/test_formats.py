@@ -78,6 +78,17 @@ def test_every_speaker_of_sharegpt_has_a_role(table):
     assert [(message.role, message.content) for message in conversation.messages] == list(zip(roles, said, strict=True))
 
 
+def test_sharegpt_s_turns_may_be_marked(table):
+    """As in SlimOrca: a weight on every turn, null for the system's."""
+    said = [("system", "s", None), ("human", "u", 0), ("gpt", "a", 0), ("human", "u", 0), ("gpt", "a", 1.0)]
+    turns = [{"from": who, "value": text, "weight": weight} for who, text, weight in said]
+    (conversation,) = conversations(table({"id": "s", "conversations": turns}))
+    assert conversation == Conversation("s", (Message("system", "s"), U, A, U, A), learned=(4,))
+    turns[3]["weight"] = 1
+    with pytest.raises(DataError, match=r"data.jsonl:1: conversations\[3\]: 'weight' marks a turn of the user"):
+        conversations(table({"conversations": turns}))
+
+
 def test_a_file_may_hold_several_formats(table):
     found = conversations(table(SHAREGPT, ALPACA, {"id": "t", "text": "x"}))
     assert [conversation.id for conversation in found] == ["s", "a", "t"]

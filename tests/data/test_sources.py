@@ -185,6 +185,51 @@ def test_rows_become_conversations(jsonl, tmp_path):
     assert plain.load_conversations() == [Conversation("q", prompt="Once", completion=" upon")]
 
 
+def marked(*marks: object, key: str = "weight") -> list[dict[str, object]]:
+    """The user's and the assistant's turns by turns, each with a mark."""
+    roles = ("user", "assistant")
+    return [{"role": roles[i % 2], "content": str(i), key: mark} for i, mark in enumerate(marks)]
+
+
+@pytest.mark.parametrize("key", ["weight", "train"])
+@pytest.mark.parametrize(
+    ("marks", "wanted"),
+    [
+        ((None, None, None, None), None),
+        ((None, 0, None, 1), (3,)),
+        ((None, 1, None, 0), (1,)),
+        ((0, 0, 0, None), (3,)),  # a turn that says nothing is learned, as in OpenAI's format
+        ((None, 1, None, None), (1, 3)),
+        ((None, True, None, False), (1,)),
+        ((0.0, 0.0, 0.0, 1.0), (3,)),
+    ],
+)
+def test_marks_choose_the_turns_to_learn_from(jsonl, key, marks, wanted):
+    turns = marked(*marks, key=key)
+    (conversation,) = jsonl({"messages": turns}).load_conversations()
+    assert conversation.learned == wanted
+    (continued,) = jsonl({"prompt": turns[:3], "completion": turns[3:]}).load_conversations()
+    assert (continued.messages, continued.learned) == (conversation.messages, wanted)
+    (after,) = jsonl({"messages": turns}, system="s").load_conversations()
+    assert after.messages[0] == Message("system", "s")
+    assert after.learned == (wanted and tuple(i + 1 for i in wanted))
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        (marked(None, 0.5), r"messages\[1\]: 'weight' must be 0 or 1, false or true \(given: 0.5\)"),
+        (marked(None, "no", key="train"), r"messages\[1\]: 'train' must be 0 or 1, false or true \(given: 'no'\)"),
+        (marked(None, 1, 1, 1), r"messages\[2\]: 'weight' marks a turn of the user .*; set it to 0, or leave it out"),
+        ([*marked(0), {**marked(0, 1)[1], "train": True}], r"messages\[1\]: has both 'weight' and 'train'; keep one"),
+        (marked(0, 0, 0, 0), r"no turn of the assistant is left .*\(messages 1, 3 are marked.*mark one .* or remove"),
+    ],
+)
+def test_bad_marks_are_refused_with_line_message_and_remedy(jsonl, turns, message):
+    with pytest.raises(DataError, match=rf"data\.jsonl:2: {message}"):
+        jsonl({"messages": marked(0, 1)}, {"messages": turns}).load_conversations()
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

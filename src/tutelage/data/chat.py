@@ -33,18 +33,23 @@ LossOn = Literal["assistant", "last-assistant", "all"]
 class Conversation:
     """What the model should have written. Either `messages`, or a plain `prompt` with its `completion`.
 
-    An empty prompt makes the completion a text of its own.
+    An empty prompt makes the completion a text of its own. `learned` chooses the messages to learn from, by their
+    places among `messages`, all of them the assistant's; None leaves the choice to `loss_on`.
     """
 
     id: str
     messages: tuple[Message, ...] = ()
     prompt: str | None = None
     completion: str | None = None
+    learned: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         plain = self.prompt is not None and self.completion is not None
         if bool(self.messages) == plain or (self.prompt is None) != (self.completion is None):
             raise ValueError(f"conversation {self.id!r}: give either messages, or prompt and completion")
+        own = {i for i, message in enumerate(self.messages) if message.role == "assistant"}
+        if self.learned is not None and not (self.learned and own.issuperset(self.learned)):
+            raise ValueError(f"conversation {self.id!r}: learned must name one or more of the assistant's messages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +82,13 @@ def render_conversation(
     Args:
         tokenizer: the model's own.
         conversation: messages, or a plain prompt and completion (which ends with the tokenizer's eos).
-        loss_on: learn from every turn of the assistant, from the last one only, or from every token.
+        loss_on: learn from every turn of the assistant (or from those that the conversation chooses), from the last
+            one only, or from every token.
 
     Raises:
         ModelError: there are messages but no chat template, or the tokenizer has no token that ends a text.
-        DataError: the template refuses the messages, or what the assistant wrote cannot be told.
+        DataError: the template refuses the messages, what the assistant wrote cannot be told, or the conversation
+            chooses its turns and `loss_on` would have others.
     """
     if conversation.prompt is not None and conversation.completion is not None:
         return _render_plain(tokenizer, conversation.prompt, conversation.completion, loss_on)
@@ -89,7 +96,12 @@ def render_conversation(
     turns = [i for i, message in enumerate(conversation.messages) if message.role == "assistant"]
     if not turns:
         raise DataError(f"{chat.where}: has no turn of the assistant to learn from")
-    learned = turns[-1:] if loss_on == "last-assistant" else turns
+    if conversation.learned is not None and loss_on != "assistant":
+        raise DataError(
+            f"{chat.where}: its turns are marked (`weight` or `train`) to be learned from or not, and loss_on = "
+            f"'{loss_on}' says otherwise; set loss_on = 'assistant', or remove the marks"
+        )
+    learned = conversation.learned or (turns[-1:] if loss_on == "last-assistant" else turns)
     pieces = chat.pieces(chat.render(len(conversation.messages)))
     told = {turn for _, turn in pieces}
     for turn in learned:
@@ -97,7 +109,8 @@ def render_conversation(
             raise DataError(
                 f"{chat.where}: the chat template writes message {turn} (the assistant's) in another way "
                 "than it asks the model for it, so what the model wrote is undefined; learn from the last "
-                "turn only (loss_on = 'last-assistant'), begin with the user, or give prompt and completion"
+                "turn only (loss_on = 'last-assistant'), give this one a weight of 0 in the data, begin with the "
+                "user, or give prompt and completion"
             )
     rendered = chat.encode(pieces, learned)
     return Rendered(rendered.tokens, [True] * len(rendered.tokens)) if loss_on == "all" else rendered

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from tutelage.config import Part
 from tutelage.data.chat import Conversation
-from tutelage.data.fields import Row, id_of, is_list, messages_of, text_of
+from tutelage.data.fields import Row, id_of, is_list, marks_of, messages_of, text_of
 from tutelage.errors import DataError
 from tutelage.types import Message, Prompt
 
@@ -18,8 +18,9 @@ class Fields(Part):
     """Which field of a row is what.
 
     A row asks with `messages` or else with `question`. As a conversation it has `messages`, or `question` and
-    `answer`, or a plain `prompt` with its `completion` (or both as lists of messages), or nothing but `text`. What is
-    left of a row becomes a prompt's `meta`.
+    `answer`, or a plain `prompt` with its `completion` (or both as lists of messages), or nothing but `text`. Messages
+    may be marked with a `weight`, as in OpenAI's format for fine-tuning, or with `train`: which of the assistant's to
+    learn from. What is left of a row becomes a prompt's `meta`.
     """
 
     id: str = "id"  # a row without one is called by its place
@@ -60,11 +61,11 @@ class Fields(Part):
         """The row as a conversation."""
         name = id_of(row, self.id, place)
         if row.get(self.messages) is not None:
-            messages = self.with_system(messages_of(row, self.messages, place))
+            messages = messages_of(row, self.messages, place)
             roles = [message.role for message in messages if message.role != "system"]
             if "assistant" not in roles[1:]:
                 raise DataError(f"{place}: {self.messages} has no answer of the assistant to learn from")
-            return Conversation(name, messages)
+            return self._spoken(name, messages, marks_of(row, self.messages, place), place)
         if self.question not in row and self.prompt in row:
             return self._continued(row, name, place)
         if self.question not in row and self.text in row:
@@ -96,7 +97,23 @@ class Fields(Part):
         written = messages_of(row, self.completion, place)
         if all(message.role != "assistant" for message in written):
             raise DataError(f"{place}: {self.completion} has no answer of the assistant to learn from")
-        return Conversation(name, self.with_system([*messages_of(row, self.prompt, place), *written]))
+        asked = messages_of(row, self.prompt, place)
+        marks = [*marks_of(row, self.prompt, place), *marks_of(row, self.completion, place)]
+        return self._spoken(name, [*asked, *written], marks, place)
+
+    def _spoken(self, name: str, turns: list[Message], marks: list[bool | None], place: str) -> Conversation:
+        """The turns as a conversation. Where any is marked, those of the assistant not ruled out are learned."""
+        messages = self.with_system(turns)
+        if all(mark is None for mark in marks):
+            return Conversation(name, messages)
+        own = [index for index, turn in enumerate(turns) if turn.role == "assistant"]
+        learned = tuple(index + len(messages) - len(turns) for index in own if marks[index] is not False)
+        if not learned:
+            raise DataError(
+                f"{place}: no turn of the assistant is left to learn from (messages {', '.join(map(str, own))} are "
+                "marked 0 or false); mark one of them 1 or true, or remove the row"
+            )
+        return Conversation(name, messages, learned=learned)
 
     def _question(self, row: Row, place: str) -> str:
         return self.template.replace("{question}", text_of(row, self.question, place))

@@ -73,6 +73,28 @@ def messages_of(row: Row, field: str, place: str) -> list[Message]:
     return messages
 
 
+def marks_of(row: Row, field: str, place: str) -> list[bool | None]:
+    """Which turns of a conversation, read by `messages_of`, are marked to be learned from; see `mark_of`."""
+    turns = enumerate(cast(Sequence[Row], row[field]))
+    return [mark_of(turn, turn["role"], f"{place}: {field}[{index}]") for index, turn in turns]
+
+
+def mark_of(turn: Row, role: Role, where: str) -> bool | None:
+    """Whether a turn is to be learned from, by `weight` (0 or 1) or `train` (true or false). None: it does not say."""
+    given = {field: turn[field] for field in ("weight", "train") if turn.get(field) is not None}
+    for field, value in given.items():
+        if value not in (0, 1):
+            raise DataError(f"{where}: '{field}' must be 0 or 1, false or true (given: {value!r})")
+        if value and role != "assistant":
+            raise DataError(
+                f"{where}: '{field}' marks a turn of the {role} to be learned from, but only the assistant's can be; "
+                f"set it to 0, or leave it out"
+            )
+    if len(given) > 1:
+        raise DataError(f"{where}: has both 'weight' and 'train'; keep one of them")
+    return bool(next(iter(given.values()))) if given else None
+
+
 def is_list(value: object) -> bool:
     """Whether a field's value is a list, as JSON, Parquet and Python have them."""
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))

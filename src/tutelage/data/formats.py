@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from tutelage.config import nearest
 from tutelage.data.convert import left_over
-from tutelage.data.fields import Row, is_list, number_of, row_of, text_of
+from tutelage.data.fields import Row, is_list, mark_of, number_of, row_of, text_of
 from tutelage.data.rows import Placed
 from tutelage.errors import DataError
+from tutelage.types import Role
 
 Use = Literal["prompts", "conversations", "judged answers"]
 """What a source is asked for."""
@@ -82,22 +83,23 @@ def _format_of(row: Row, name: str, use: Use) -> Format | None:
 
 
 def _sharegpt(rows: Sequence[PlacedRow], _: Choice) -> Row:
-    """`conversations`: turns with `from` and `value`."""
+    """`conversations`: turns with `from` and `value`, and perhaps a mark that tells which to learn from."""
     place, row = rows[0]
     turns = row.get("conversations")
     if not is_list(turns) or not turns:
         raise DataError(f"{place}: field 'conversations' must be a list of turns with 'from' and 'value'")
-    messages = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    messages: list[dict[str, Any]] = [{"role": "system", "content": row["system"]}] if row.get("system") else []
     for index, turn in enumerate(cast(Sequence[object], turns)):
         where = f"{place}: conversations[{index}]"
         speaker = text_of(row_of(turn, where), "from", where)
         if speaker not in _SPEAKERS:
             raise DataError(f"{where}: unknown speaker '{speaker}': {nearest(speaker, list(_SPEAKERS))}")
-        messages.append({"role": _SPEAKERS[speaker], "content": text_of(cast(Row, turn), "value", where)})
+        role, content = _SPEAKERS[speaker], text_of(cast(Row, turn), "value", where)
+        messages.append({"role": role, "content": content, "train": mark_of(cast(Row, turn), role, where)})
     return {**left_over(row, {"conversations", "system"}), "messages": messages}
 
 
-_SPEAKERS = {
+_SPEAKERS: Mapping[str, Role] = {
     "human": "user",
     "user": "user",
     "gpt": "assistant",
