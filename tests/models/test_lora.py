@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.tiny import tiny_model, tiny_tokenizer
-from tutelage.config import Lora, Optimizer
+from tutelage.config import Lora, Optimizer, Sampling
 from tutelage.data.packing import Row, pack
+from tutelage.engines import build_engine
+from tutelage.engines.base import Request
 from tutelage.errors import ModelError
 from tutelage.models import Policy, load_reward_model
 from tutelage.models.loading import save
@@ -133,6 +135,49 @@ def test_only_the_factors_learn_and_they_do(compute: torch.dtype) -> None:
     assert "model.embed_tokens.weight" not in changed
 
 
+@pytest.mark.parametrize("exact", [False, True], ids=["rounded", "exact in bf16"])
+@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_without_its_adapter_a_policy_is_what_it_was(family: str, compute: torch.dtype, exact: bool) -> None:
+    """And afterwards what it had become: both to the last bit, also where something fails meanwhile."""
+    module = tiny_model(family)
+    if exact:
+        module.to(torch.bfloat16).to(torch.float32)
+    policy = Policy(module, tiny_tokenizer(), compute)
+    with torch.no_grad():
+        first_A, _ = policy.score(batch())
+        policy.adapt(SETTINGS, 7)
+        held = policy.frozen_copy()
+        for factor in policy.masters.values():
+            factor.add_(0.05 * torch.randn(factor.shape, generator=torch.Generator().manual_seed(1)))
+        policy.publish()
+        learned_A, _ = policy.score(batch())
+        assert not learned_A.equal(first_A)
+        sums = {name: weight.clone() for name, weight in policy.module.named_parameters()}
+        version = policy.version
+        with policy.without_adapter() as reference:
+            assert reference.score(batch())[0].equal(first_A)
+            assert held.score(batch())[0].equal(first_A)
+            theirs = dict(held.module.named_parameters())
+            assert all(weight.equal(theirs[name]) for name, weight in reference.module.named_parameters())
+        with pytest.raises(KeyboardInterrupt), policy.without_adapter():
+            raise KeyboardInterrupt
+        assert all(weight.equal(sums[name]) for name, weight in policy.module.named_parameters())
+        assert policy.score(batch())[0].equal(learned_A)
+    assert policy.version == version
+
+
+def test_the_sampler_knows_nothing_of_an_adapter_that_was_off_for_a_while() -> None:
+    """Its packed weights are those of the version, which has not changed."""
+    policy = adapted()
+    engine = build_engine("auto", policy)
+    requests = [Request((5, 9, 40), 4, 3)]
+    before = engine.generate(requests, Sampling(max_new_tokens=8))
+    with torch.no_grad(), policy.without_adapter() as reference:
+        reference.score(batch())
+    assert engine.generate(requests, Sampling(max_new_tokens=8)) == before
+
+
 def test_some_layers_alone() -> None:
     policy = adapted(targets=("q_proj", "v_proj"))
     assert len(policy.masters) == 2 * 2 * 2
@@ -152,6 +197,11 @@ def test_a_reward_model_trains_its_head_beside_the_factors(tmp_path: Path) -> No
     with torch.no_grad():
         reached = model.scores(one)
         assert reached.item() > 0.1
+        head = model.masters[model.head].clone()
+        with model.body.without_adapter():  # of its body only
+            assert model.masters[model.head].equal(head)
+            assert not model.scores(one).equal(reached)
+        assert model.scores(one).equal(reached)
         model.save(tmp_path / "rm")
         again = load_reward_model(tmp_path / "rm", torch.float32, torch.device("cpu"))
         torch.testing.assert_close(again.scores(one), reached, rtol=1e-4, atol=1e-4)

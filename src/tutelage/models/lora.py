@@ -82,6 +82,12 @@ class Adapter:
         for name, weight in self.targets.items():
             weight.copy_(self.summed(name))
 
+    @torch.no_grad()
+    def withdraw(self) -> None:
+        """Puts W0 into the module, as it was before there were factors; `publish` puts the sums back."""
+        for name, weight in self.targets.items():
+            weight.copy_(self.base[name])
+
     def merged(self, masters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """All weights in fp32, to be saved: the sums, what is frozen, and what else is trained beside the factors."""
         beside = {name: master for name, master in masters.items() if name not in self.factors}

@@ -178,6 +178,20 @@ class Policy:
             self.module.get_parameter(name).requires_grad_(True)
         self.masters = {**self.adapter.factors, **kept}
 
+    @contextmanager
+    def without_adapter(self) -> Iterator[Policy]:
+        """The policy as it was before it was adapted, for a while: a reference for which no second model is held.
+
+        What is trained beside the factors stays as it is. The weights come back to the last bit, so `version` does not
+        count; but nothing may sample meanwhile, and no graph may be open that is still to go backward.
+        """
+        assert self.adapter is not None, "there is no adapter to switch off"
+        self.adapter.withdraw()
+        try:
+            yield self
+        finally:
+            self.adapter.publish()
+
     def _compute_weights(self) -> Iterator[tuple[str, Tensor]]:
         """The module's parameters, where they are not the masters themselves."""
         return iter(()) if self.compute == torch.float32 else self.module.named_parameters()

@@ -150,8 +150,14 @@ def _stage_line(plan: Plan) -> str:
                 f"{stage.completions_per_prompt} completions = {stage.steps * samples} samples; {samples} a step, "
                 f"{updates} update{'s' if updates > 1 else ' (on-policy)'} a step; "
                 f"{epochs}{_count(len(plan.prompts), 'prompts')}; "
-                f"reference model: {'yes' if plan.algorithm.needs_reference else 'no'}"
+                f"reference model: {_reference(plan)}"
             )
+
+
+def _reference(plan: RlPlan) -> str:
+    if plan.holds_reference:
+        return "yes"
+    return "the policy without its adapter" if plan.algorithm.needs_reference else "no"
 
 
 def _made_by(source: Table) -> str:

@@ -53,14 +53,14 @@ def load_learner(plan: RlPlan, run: StageRun) -> Policy:
 
 
 def first_state(plan: RlPlan, policy: Policy, start: RewardModel | None = None) -> State:
-    """The policy with all that the algorithm wants beside it: a critic, an anchor, dials, an average.
+    """The policy with all that the algorithm wants beside it: a critic, an anchor of its own, dials, an average.
 
     Args:
         start: what a critic with a body of its own begins as; None: as the policy.
     """
     algorithm, moves = plan.algorithm, plan.stage.reference.moves
     critic, reference = algorithm.needs_critic, None
-    if algorithm.needs_reference:
+    if plan.holds_reference:
         reference = policy.twin() if moves else policy.frozen_copy()  # one that moves keeps fp32 masters
     state = State(
         policy,

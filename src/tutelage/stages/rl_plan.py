@@ -37,6 +37,15 @@ class RlPlan:
     def total_steps(self) -> int:
         return self.stage.steps
 
+    @property
+    def holds_reference(self) -> bool:
+        """Is the anchor a model of its own? With LoRA it is the policy without its adapter.
+
+        Not so for the exact KL, whose two distributions are wanted side by side.
+        """
+        algorithm = self.algorithm
+        return algorithm.needs_reference and (self.stage.lora is None or algorithm.kl_estimator == "exact")
+
 
 def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
 import torch
@@ -162,28 +163,35 @@ class RlTask:
     @torch.no_grad()
     def _scored(self, rows: Sequence[Row]) -> list[Row]:
         """The rows with what must be known before the policy moves: its log-probabilities, the reference's, values."""
-        state, sampling = self._state, self.stage.sampling
         several = (
             self.stage.updates_per_epoch * self.stage.epochs > 1
             or self.stage.replay > 0
             or self.algorithm.trust_region is not None
         )
         own = several or self._credit_reads_scores
-        if not own and state.reference is None:
+        if not own and not self.algorithm.needs_reference:
             return list(rows)
         batches = [batch for batch in self._packed(rows) if len(batch.action_A)]
-        scores: list[dict[str, Tensor]] = []
-        for batch in batches:
-            named: dict[str, Tensor] = {}
-            if own:
-                states_AD = state.policy.states(batch)
-                named["behaviour"] = state.policy.score_states(states_AD, batch, sampling)[0]
-                if state.critic is not None:
-                    named["predicted"] = state.critic.values(batch, states_AD)
-            if state.reference is not None:
-                named["reference"] = state.reference.score(batch, sampling)[0]
-            scores.append(named)
+        scores = [self._learners(batch) if own else {} for batch in batches]
+        if self.algorithm.needs_reference:
+            with self._reference() as reference:
+                for batch, named in zip(batches, scores, strict=True):
+                    named["reference"] = reference.score(batch, self.stage.sampling)[0]
         return with_scores(rows, batches, scores)
+
+    def _learners(self, batch: Batch) -> dict[str, Tensor]:
+        """The policy's log-probabilities of a micro-batch, and the critic's values."""
+        state = self._state
+        states_AD = state.policy.states(batch)
+        named = {"behaviour": state.policy.score_states(states_AD, batch, self.stage.sampling)[0]}
+        if state.critic is not None:
+            named["predicted"] = state.critic.values(batch, states_AD)
+        return named
+
+    def _reference(self) -> AbstractContextManager[Policy]:
+        """The anchor: a model of its own, or else the policy with its adapter switched off."""
+        held = self._state.reference
+        return self._state.policy.without_adapter() if held is None else nullcontext(held)
 
     def _divergence(self, policy: Policy, other: Policy | None, batch: Batch) -> Tensor:
         """[A] KL of each action's distribution, from that of another policy, or from its own, detached."""
