@@ -13,7 +13,7 @@ import pytest
 from tutelage.errors import ConfigError
 from tutelage.rewards import JudgeReward, RewardSuite, build_reward
 from tutelage.rewards.base import Fault, outcomes
-from tutelage.rewards.judge import says_nothing
+from tutelage.rewards.judging import says_nothing
 from tutelage.types import Group, Message, Prompt, Sample
 
 PROMPT = Prompt("p", messages=(Message("user", "Name a prime {number}."),))

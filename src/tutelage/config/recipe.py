@@ -41,6 +41,10 @@ class Recipe(Part):
         """The stages that come before the one of that name."""
         return self.stage[: [stage.name for stage in self.stage].index(name)]
 
+    def policies_before(self, name: str) -> list[str]:
+        """The names of the policies that the stage of that name finds."""
+        return [BASE, *(stage.name for stage in self.before(name) if LEAVES[stage.type] == "policy")]
+
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies `--set` overrides. Raises ConfigError that names the file and the key."""
@@ -87,7 +91,8 @@ def _check_names(recipe: Recipe) -> None:
 
 def _check_start(recipe: Recipe, place: int, start: str) -> None:
     """A stage begins with the model of one before it."""
-    stage, known = recipe.stage[place], _policies(recipe, place)
+    stage = recipe.stage[place]
+    known = recipe.policies_before(stage.name)
     if stage.type == "reward-model":
         known += [other.name for other in recipe.stage[:place] if other.type == "reward-model"]
     if start not in known:
@@ -95,7 +100,7 @@ def _check_start(recipe: Recipe, place: int, start: str) -> None:
 
 
 def _check_contestants(recipe: Recipe, place: int, stage: CompareStage) -> None:
-    known = _policies(recipe, place)
+    known = recipe.policies_before(stage.name)
     for name in (*(contestant.model for contestant in stage.contestants), *filter(None, [stage.kl_to])):
         if name not in known:
             raise ConfigError(f"stage[{place}]: no stage before this one leaves '{name}': {nearest(name, known)}")
@@ -103,11 +108,6 @@ def _check_contestants(recipe: Recipe, place: int, stage: CompareStage) -> None:
     for i, label in enumerate(labels):
         if label in labels[:i]:
             raise ConfigError(f"stage[{place}].contestants[{i}].name: '{label}' is taken; give each a name of its own")
-
-
-def _policies(recipe: Recipe, place: int) -> list[str]:
-    """The names of the policies that a stage at this place finds."""
-    return [BASE, *(stage.name for stage in recipe.stage[:place] if LEAVES[stage.type] == "policy")]
 
 
 def _apply(table: Table, override: str) -> None:

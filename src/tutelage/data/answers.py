@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tutelage.data.chat import Conversation, render_conversation, render_prompt
-from tutelage.errors import DataError
+from tutelage.errors import DataError, ModelError
 from tutelage.types import Message, Prompt
 
 if TYPE_CHECKING:
@@ -33,3 +34,29 @@ def render_answer(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answer: st
             "asks, so the answer does not follow the prompt's own tokens"
         )
     return asked, rendered.tokens[len(asked) : end]
+
+
+def choice_tokens(tokenizer: PreTrainedTokenizerBase, choices: Sequence[str]) -> tuple[list[int], list[int]]:
+    """How the assistant's turn begins that names one of some choices in double brackets, and each choice's own token.
+
+    [[A]] and [[B]] begin alike, up to and with "[[" and whatever the chat template writes ahead of an answer; the next
+    token is the choice.
+
+    Raises:
+        ModelError: a choice is no single token there.
+    """
+    prompt = Prompt("choice", (Message("user", "?"),))
+    answers = [render_answer(tokenizer, prompt, f"[[{choice}]]")[1] for choice in choices]
+    length = begin_alike(answers)
+    beginning, tokens = answers[0][:length], [answer[length] for answer in answers]
+    for choice, token in zip(choices, tokens, strict=True):
+        told = tokenizer.decode([*beginning, token])
+        if not told.endswith(f"[[{choice}") or not tokenizer.decode(beginning).endswith("[["):
+            raise ModelError(f"'{choice}' after '[[' is no single token of the tokenizer '{tokenizer.name_or_path}'")
+    return beginning, tokens
+
+
+def begin_alike(sequences: Sequence[Sequence[int]]) -> int:
+    """How many tokens all of the sequences begin with alike."""
+    columns = enumerate(zip(*sequences, strict=False))
+    return next((i for i, column in columns if len(set(column)) > 1), min(map(len, sequences), default=0))

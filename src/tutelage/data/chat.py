@@ -74,6 +74,14 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[in
     return chat.encode(chat.pieces(text)).tokens
 
 
+def has_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Can it render conversations?"""
+    try:
+        return bool(tokenizer.get_chat_template())
+    except ValueError:
+        return False
+
+
 def render_conversation(
     tokenizer: PreTrainedTokenizerBase, conversation: Conversation, loss_on: LossOn = "assistant"
 ) -> Rendered:

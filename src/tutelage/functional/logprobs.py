@@ -114,6 +114,16 @@ class Head:
     bias_V: Tensor | None = None
     softcap: float | None = None
 
+    def logits(self, hidden_RD: Tensor) -> Tensor:
+        """[R, V] in fp32 (fp64 stays), all at once, by operations that can be differentiated twice."""
+        logits_RV = at_least_fp32(F.linear(hidden_RD, self.weight_VD, self.bias_V))
+        return logits_RV if self.softcap is None else torch.tanh(logits_RV / self.softcap) * self.softcap
+
+    def of(self, tokens_C: Tensor) -> Head:
+        """The head of these tokens alone, in fp32 (fp64 stays): in bf16 close choices would be rounded to ties."""
+        bias_C = None if self.bias_V is None else at_least_fp32(self.bias_V[tokens_C])
+        return Head(at_least_fp32(self.weight_VD[tokens_C]), bias_C, self.softcap)
+
 
 def chunked_logprobs(
     hidden_AD: Tensor,

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tutelage.config import Lora, Sampling
 from tutelage.errors import ModelError
 from tutelage.functional.label_smoothing import uniform_gap
-from tutelage.functional.logprobs import Head, chunked_logprobs, transform_logits
+from tutelage.functional.logprobs import Head, at_least_fp32, chunked_logprobs, transform_logits
 from tutelage.models import fused
 from tutelage.models.attention import PACKED, compile_around_attention
 from tutelage.models.layout import layout_of, rounded_up
@@ -199,19 +199,26 @@ class Policy:
     def frozen_copy(self) -> Policy:
         """A reference: the same weights in the compute type, apart, without masters or gradients."""
         twin = copy.copy(self)
-        twin.module = copy.deepcopy(self.module).requires_grad_(False)
-        twin.masters, twin._kept, twin.adapter = {}, {}, None
+        twin.module = copy.deepcopy(self.module)
         if self.compiled:  # what torch compiled is not copied
             twin.compile_layers()
-        return twin
+        return twin.freeze()
+
+    def freeze(self) -> Policy:
+        """Gives up masters and gradients: it answers and scores from now on, and learns no more."""
+        self.module.requires_grad_(False)
+        self.masters, self._kept, self.adapter = {}, {}, None
+        return self
 
     def logits(self, states_AD: Tensor, sampling: Sampling) -> Tensor:
         """[A, V] of every action's distribution, all at once, by operations that can be differentiated twice."""
-        head = self._head()
-        logits_AV = F.linear(states_AD, head.weight_VD, head.bias_V).float()
-        if head.softcap is not None:
-            logits_AV = torch.tanh(logits_AV / head.softcap) * head.softcap
+        logits_AV = self._head().logits(states_AD)
         return transform_logits(logits_AV, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
+
+    def choice(self, states_AD: Tensor, tokens: Sequence[int]) -> Tensor:
+        """[A, C] in fp32: the probability of each of these tokens, given that it is one of them."""
+        head = self._head().of(torch.tensor(tokens, device=states_AD.device))
+        return head.logits(at_least_fp32(states_AD)).softmax(-1)
 
     @torch.no_grad()
     def follow(self, other: Policy, keep: float) -> None:

@@ -16,7 +16,6 @@ from tutelage.stages import (
     ControlPlan,
     EvaluatePlan,
     LabelPlan,
-    ModelReward,
     Plan,
     PlayPlan,
     PreferencePlan,
@@ -24,6 +23,7 @@ from tutelage.stages import (
     RlPlan,
     SftPlan,
     plan_stage,
+    refuse_other_tokenizers,
     render_rows,
     rows_of_prompts,
     text_rows,
@@ -96,9 +96,7 @@ def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
         if isinstance(stage_plan, RlPlan):
             text_rows(stage_plan, tokenizer, facts.context)
         stage = stage_plan.stage
-        for i, reward in enumerate(stage_plan.rewards):
-            if isinstance(reward, ModelReward):
-                reward.refuse_other_tokenizers(model, f"{stage.name}.rewards[{i}]")
+        refuse_other_tokenizers(stage_plan.rewards, model, f"{stage.name}.rewards")
         longest = check_prompts(tokenizer, stage_plan.prompts, stage.sampling, facts.context, stage.name)
         if (
             isinstance(stage_plan, RlPlan)

@@ -16,7 +16,7 @@ _PASSING = frozenset({408, 409, 429, 500, 502, 503, 504})  # statuses that may b
 
 
 class JudgeError(RuntimeError):
-    """A server that cannot be asked, or an answer that cannot be read."""
+    """A server that cannot be asked, or what it sends is no answer."""
 
 
 @dataclass(frozen=True, slots=True)

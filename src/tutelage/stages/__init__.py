@@ -27,7 +27,7 @@ from tutelage.stages.evaluate import EvaluatePlan, plan_evaluate, run_evaluate
 from tutelage.stages.judged import rows_of_prompts
 from tutelage.stages.label import LabelPlan, plan_label, run_label
 from tutelage.stages.labelled import best_answers, labelled
-from tutelage.stages.model_rewards import ModelReward
+from tutelage.stages.model_rewards import refuse_other_tokenizers
 from tutelage.stages.play import PlayPlan, plan_play, run_play
 from tutelage.stages.preference import PreferencePlan, plan_preference, run_preference
 from tutelage.stages.reward_model import RewardModelPlan, plan_reward_model, run_reward_model
@@ -115,7 +115,6 @@ __all__ = [
     "ControlPlan",
     "EvaluatePlan",
     "LabelPlan",
-    "ModelReward",
     "Plan",
     "PlayPlan",
     "PreferencePlan",
@@ -125,6 +124,7 @@ __all__ = [
     "SftPlan",
     "StageRun",
     "plan_stage",
+    "refuse_other_tokenizers",
     "render_rows",
     "rows_of_prompts",
     "run_stage",

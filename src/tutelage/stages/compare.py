@@ -51,10 +51,10 @@ def run_compare(plan: ComparePlan, run: StageRun) -> Result:
     rewards = with_models(plan.rewards, run)
     found: dict[str, dict[str, Any]] = {}
     by_judge: dict[str, dict[str, Scores]] = {}
+    answered = [_answers(plan, run, contestant) for contestant in stage.contestants]
     with RewardSuite(rewards, stage.reward_timeout) as suite:
-        for contestant in stage.contestants:
-            groups, kl = _answers(plan, run, contestant)
-            suite.score(groups)
+        suite.score(_side_by_side([groups for groups, _ in answered]))
+        for contestant, (groups, kl) in zip(stage.contestants, answered, strict=True):
             record_samples(run.samples, f"{stage.name}: {contestant.label}", 0, groups)
             by_judge[contestant.label] = {label: _scores(groups, label) for label in suite.labels}
             samples = [sample for group in groups for sample in group.samples]
@@ -97,6 +97,15 @@ def _answers(plan: ComparePlan, run: StageRun, contestant: Contestant) -> tuple[
     if stage.kl_to is None:
         return groups, None
     return groups, _distance(groups, policy, run.load_policy(model=stage.kl_to), stage)
+
+
+def _side_by_side(answers: Sequence[Sequence[Group]]) -> list[Group]:
+    """All contestants' answers to each prompt as one group, by turns: who compares neighbours compares contestants."""
+    found: list[Group] = []
+    for groups in zip(*answers, strict=True):
+        turns = zip(*(group.samples for group in groups), strict=True)
+        found.append(Group(groups[0].prompt, groups[0].prompt_tokens, [sample for turn in turns for sample in turn]))
+    return found
 
 
 def _chosen_by(name: str, groups: Sequence[Group], plan: ComparePlan, run: StageRun) -> list[tuple[Group, list[float]]]:

@@ -55,14 +55,14 @@ class StageRun:
 
         Args:
             compute: what its method needs; None: as the recipe says.
-            model: the stage whose policy it is, or "base"; None: the one that this stage begins with.
+            model: the stage whose policy it is, "base", or a folder; None: the one that this stage begins with.
         """
         if self.recipe.compile_layers and find_compiler() is None:
             raise ConfigError(
                 "compile_layers: torch compiles with a C++ compiler, and neither g++ nor one that CXX names was found; "
                 "install one, or set compile_layers = false"
             )
-        folder = self.model if model is None else self.made[model]
+        folder = self.model if model is None else self.made.get(model, Path(model))
         policy = load_policy(folder, pick_compute(compute or self.recipe.compute, self.device), self.device)
         if self.recipe.compile_layers:
             policy.compile_layers()

@@ -1,4 +1,4 @@
-"""The reward `reward-model`: what one, or several that were trained by a stage before, make of an answer."""
+"""Rewards by models: `reward-model`, what one or several that were trained before make of an answer; and all kinds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PrivateAttr, model_validator
 
-from tutelage.config import Recipe, Stage, nearest
+from tutelage.config import EvaluateStage, Recipe, Stage, nearest
 from tutelage.data.chat import render_prompt
 from tutelage.data.packing import Row
 from tutelage.errors import ConfigError, ModelError
 from tutelage.models import RewardModel, load_tokenizer
-from tutelage.rewards import Reward, build_rewards
+from tutelage.rewards import JudgeReward, Reward, build_rewards
 from tutelage.rewards.base import Fault, Outcome
 from tutelage.stages.context import StageRun
 from tutelage.stages.judged import score_rows
+from tutelage.stages.local_judge import LocalJudge
 from tutelage.types import Group, Prompt, Sample
 
 _EMPTY: Final = Fault("it has no token to be scored at")
@@ -50,7 +51,7 @@ class ModelReward(Reward):
             raise ValueError("deviations: is for combine = 'careful'")
         return self
 
-    def refuse_other_tokenizers(self, policy: Path, where: str) -> None:
+    def refuse_tokenizer(self, policy: Path, where: str) -> None:
         """Raises ModelError where a folder's tokenizer has other tokens than the policy's: their numbers are scored."""
         words = load_tokenizer(policy).get_vocab()
         for name in self.models:
@@ -101,7 +102,7 @@ class ModelReward(Reward):
         return score if self.clip is None else max(-self.clip, min(self.clip, score))
 
 
-MODEL_REWARDS: Final[Mapping[str, type[Reward]]] = {"reward-model": ModelReward}
+MODEL_REWARDS: Final[Mapping[str, type[Reward]]] = {"reward-model": ModelReward, "local-judge": LocalJudge}
 
 
 def stage_rewards(stage: Stage, tables: Sequence[object], recipe: Recipe, task: Reward | None) -> tuple[Reward, ...]:
@@ -111,6 +112,10 @@ def stage_rewards(stage: Stage, tables: Sequence[object], recipe: Recipe, task: 
     for i, reward in enumerate(rewards):
         if isinstance(reward, ModelReward):
             refuse_unknown_models(reward.models, recipe.before(stage.name), f"{where}[{i}].models")
+        if isinstance(reward, LocalJudge):
+            reward.refuse_unknown_model(stage, recipe, f"{where}[{i}]")
+        if isinstance(reward, LocalJudge | JudgeReward) and reward.mode == "pairs":
+            _refuse_nothing_to_compare(stage, f"{where}[{i}].mode")
     return rewards
 
 
@@ -127,4 +132,27 @@ def refuse_unknown_models(names: Sequence[str], earlier: Sequence[Stage], where:
 
 def with_models(rewards: Sequence[Reward], run: StageRun) -> tuple[Reward, ...]:
     """The rewards with their models in memory."""
-    return tuple(reward.loaded(run) if isinstance(reward, ModelReward) else reward for reward in rewards)
+    return tuple(reward.loaded(run) if isinstance(reward, ModelReward | LocalJudge) else reward for reward in rewards)
+
+
+def refuse_other_tokenizers(rewards: Sequence[Reward], policy: Path, where: str) -> None:
+    """Raises ModelError for a model whose tokenizer is not what its reward needs.
+
+    Args:
+        policy: the recipe's model.
+    """
+    for i, reward in enumerate(rewards):
+        if isinstance(reward, ModelReward | LocalJudge):
+            reward.refuse_tokenizer(policy, f"{where}[{i}]")
+
+
+def _refuse_nothing_to_compare(stage: Stage, where: str) -> None:
+    """Raises ConfigError for a judge of pairs where a prompt has one answer, or where comparing tells nothing."""
+    if isinstance(stage, EvaluateStage):
+        raise ConfigError(
+            f"{where}: of a model's answers compared with one another half win, whatever they are worth; take mode = "
+            "'grade', or a compare stage"
+        )
+    for key in ("completions_per_prompt", "answers"):
+        if getattr(stage, key, 2) < 2:
+            raise ConfigError(f"{where}: 'pairs' compares answers; set {stage.name}.{key} to 2 or more")
