@@ -112,7 +112,7 @@ def test_a_run_that_stops_after_the_labels_goes_on_with_them(tmp_path: Path) -> 
 
 def test_mistakes_are_refused(tmp_path: Path) -> None:
     later = write(tmp_path, DPO.format(name="once", source="first") + LABEL.format(name="first"))
-    with pytest.raises(ConfigError, match=r"once\.source: wanted .* a label stage before this one"):
+    with pytest.raises(ConfigError, match=r"once\.source: wanted .* a label or revise stage before this one"):
         plan_recipe(read_recipe(later))
     stages = LABEL.format(name="first") + DPO.format(name="once", source="first")
     path = write(tmp_path, stages)

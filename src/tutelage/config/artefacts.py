@@ -17,6 +17,7 @@ LEAVES: Final[Mapping[str, Kind]] = {
     "rl": "policy",
     "reward-model": "reward model",
     "label": "judged answers",
+    "revise": "judged answers",
     "control": "control policy",
     "evaluate": "report",
     "compare": "report",

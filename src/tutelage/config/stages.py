@@ -182,6 +182,39 @@ class LabelStage(ModelStage):
     max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of the samples; above it the run stops
 
 
+class Principle(Part):
+    """What an answer is criticised for, and how it shall be revised; of a sentence alone both requests are made."""
+
+    critique: Annotated[str, Field(min_length=1)]  # the request, as the user makes it
+    revision: Annotated[str, Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_sentence(cls, given: object) -> object:
+        if not isinstance(given, str) or not given.strip():
+            return given
+        return {
+            "critique": f"Criticise your last answer by this principle: {given} Say where it falls short, if it does.",
+            "revision": f"Rewrite that answer so that it follows the principle: {given} Write the new answer, nothing "
+            "else.",
+        }
+
+
+class ReviseStage(ModelStage):
+    """Has the newest policy answer, criticise its answers by principles and revise them: data for the stages after it.
+
+    The first phase of Constitutional AI (Bai et al., 2212.08073, section 3), up to the fine-tuning. The model stays.
+    """
+
+    type: Literal["revise"]
+    environment: str
+    principles: Annotated[tuple[Principle, ...], Field(min_length=1)]  # one is drawn for each answer and round
+    rounds: PositiveInt = 1  # of critique and revision
+    split: Split = "train"
+    questions: PositiveInt | None = None  # None: all
+    sampling: Sampling = Sampling()
+
+
 class Contestant(Part):
     """One side of a comparison: a model, or the best of so many of its answers by a reward model."""
 
@@ -224,6 +257,7 @@ Stage = Annotated[
     | PreferenceStage
     | RlStage
     | LabelStage
+    | ReviseStage
     | CompareStage
     | ControlStage
     | PlayStage,

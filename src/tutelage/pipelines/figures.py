@@ -55,6 +55,8 @@ def in_words(result: Result) -> str:
     """A finished stage's outcome, for the terminal."""
     if result["type"] == "label":
         return f"{result['answers']} answers to {result['prompts']} prompts, in {result['judged']}"
+    if result["type"] == "revise":
+        return f"{result['revised']} of {result['prompts']} answers revised, in {result['judged']}"
     if "reward_model" in result:
         return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['reward_model']}"
     if result["type"] == "compare":

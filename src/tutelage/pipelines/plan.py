@@ -19,9 +19,11 @@ from tutelage.stages import (
     Plan,
     PlayPlan,
     PreferencePlan,
+    RevisePlan,
     RewardModelPlan,
     RlPlan,
     SftPlan,
+    check_revisions,
     plan_stage,
     refuse_other_tokenizers,
     render_rows,
@@ -93,6 +95,9 @@ def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
             for key, judged in (("source", stage_plan.judged), ("test", stage_plan.test)):
                 rows_of_prompts(stage_plan.stage, judged, tokenizer, facts.context, key)
             continue
+        if isinstance(stage_plan, RevisePlan):
+            check_revisions(stage_plan, tokenizer, facts.context)
+            continue
         if isinstance(stage_plan, RlPlan):
             text_rows(stage_plan, tokenizer, facts.context)
         stage = stage_plan.stage
@@ -128,6 +133,11 @@ def _stage_line(plan: Plan) -> str:
         case LabelPlan(stage=stage):
             asked = _count(len(plan.prompts), "prompts")
             return f"{stage.answers} answers to each of {asked} of {stage.environment}/{stage.split}"
+        case RevisePlan(stage=stage):
+            asked = _count(len(plan.prompts), "prompts")
+            by = f"{len(stage.principles)} principle{'s' if len(stage.principles) > 1 else ''}"
+            rounds = f", {stage.rounds} rounds" if stage.rounds > 1 else ""
+            return f"answers to {asked} of {stage.environment}/{stage.split}, criticised by {by} and revised{rounds}"
         case ComparePlan(stage=stage):
             names = ", ".join(contestant.label for contestant in stage.contestants)
             return f"{names}: {_count(len(plan.prompts), 'prompts')} of {stage.environment}/{stage.split}"

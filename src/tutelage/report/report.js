@@ -39,9 +39,8 @@
     const made = element("div", undefined, sample.failure ? "answer failed" : "answer");
     made.append(element("pre", sample.text || "(nothing)"));
     const verdict = element("p", undefined, "verdict");
-    if (sample.reward === null || sample.reward === undefined)
-      verdict.append(element("span", `not scored: ${sample.failure || "no reason recorded"}`, "bad"));
-    else {
+    if (sample.failure) verdict.append(element("span", `not scored: ${sample.failure}`, "bad"));
+    else if (typeof sample.reward === "number") {
       const reward = element("span", "reward ");
       const tone = sample.reward > average + 1e-9 ? "good" : sample.reward < average - 1e-9 ? "bad" : "";
       reward.append(element("b", number(sample.reward), tone));

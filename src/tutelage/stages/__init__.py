@@ -15,6 +15,7 @@ from tutelage.config import (
     PlayStage,
     PreferenceStage,
     Recipe,
+    ReviseStage,
     RewardModelStage,
     RlStage,
     SftStage,
@@ -30,6 +31,7 @@ from tutelage.stages.labelled import best_answers, labelled
 from tutelage.stages.model_rewards import refuse_other_tokenizers
 from tutelage.stages.play import PlayPlan, plan_play, run_play
 from tutelage.stages.preference import PreferencePlan, plan_preference, run_preference
+from tutelage.stages.revise import RevisePlan, check_revisions, plan_revise, run_revise
 from tutelage.stages.reward_model import RewardModelPlan, plan_reward_model, run_reward_model
 from tutelage.stages.rl import run_rl
 from tutelage.stages.rl_plan import RlPlan, plan_rl, text_rows
@@ -42,6 +44,7 @@ Plan = (
     | PreferencePlan
     | RlPlan
     | LabelPlan
+    | RevisePlan
     | ComparePlan
     | ControlPlan
     | PlayPlan
@@ -67,6 +70,8 @@ def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
             return plan_rl(stage, recipe, must_reach)
         case LabelStage():
             return plan_label(stage, recipe, must_reach)
+        case ReviseStage():
+            return plan_revise(stage, recipe, must_reach)
         case CompareStage():
             return plan_compare(stage, recipe, must_reach)
         case ControlStage():
@@ -90,6 +95,8 @@ def run_stage(plan: Plan, run: StageRun) -> Result:
             return run_rl(plan, run)
         case LabelPlan():
             return run_label(plan, run)
+        case RevisePlan():
+            return run_revise(plan, run)
         case ComparePlan():
             return run_compare(plan, run)
         case ControlPlan():
@@ -119,10 +126,12 @@ __all__ = [
     "PlayPlan",
     "PreferencePlan",
     "Result",
+    "RevisePlan",
     "RewardModelPlan",
     "RlPlan",
     "SftPlan",
     "StageRun",
+    "check_revisions",
     "plan_stage",
     "refuse_other_tokenizers",
     "render_rows",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tutelage.config import LabelStage, Recipe
+from tutelage.data.preferences import Judged
 from tutelage.errors import FailedSamplesError
 from tutelage.rewards import Reward
 from tutelage.stages.asking import ask, plan_questions
 from tutelage.stages.context import Result, StageRun
+from tutelage.stages.labelled import write_labels
 from tutelage.types import Group, Prompt
 
 
@@ -34,30 +34,24 @@ def run_label(plan: LabelPlan, run: StageRun) -> Result:
     stage = plan.stage
     groups, _ = ask(run, plan.prompts, stage.answers, stage.sampling, plan.rewards, stage.reward_timeout)
     _refuse_failures(groups, stage)
-    path = run.folder / "judged.jsonl"
-    beside = run.folder / ".judged.partial"
-    beside.write_text("".join(json.dumps(row) + "\n" for row in map(_row, groups) if row["answers"]), encoding="utf-8")
-    beside.replace(path)
+    path = write_labels(run, _judged(groups))
     rewards = [sample.reward for group in groups for sample in group.samples if sample.reward is not None]
     return {
         "type": "label",
         "prompts": len(groups),
         "answers": len(rewards),
         "reward": sum(rewards) / max(1, len(rewards)),
-        "judged": str(path.relative_to(run.folder.parent.parent)),
+        "judged": path,
     }
 
 
-def _row(group: Group) -> dict[str, Any]:
-    """A prompt with the answers that could be judged."""
-    prompt, judged = group.prompt, [sample for sample in group.samples if sample.reward is not None and sample.text]
-    asked = {"prompt": prompt.text} if prompt.text is not None else {"messages": _turns(prompt)}
-    answers = {"answers": [sample.text for sample in judged], "scores": [sample.reward for sample in judged]}
-    return {"id": prompt.id, **asked, **answers}
-
-
-def _turns(prompt: Prompt) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in prompt.messages]
+def _judged(groups: Sequence[Group]) -> Iterator[Judged]:
+    """Each prompt with the answers that could be judged, where there is one."""
+    for group in groups:
+        judged = [(sample.text, sample.reward) for sample in group.samples if sample.reward is not None and sample.text]
+        if judged:
+            answers, scores = zip(*judged, strict=True)
+            yield Judged(group.prompt, answers, scores)
 
 
 def _refuse_failures(groups: Sequence[Group], stage: LabelStage) -> None:

@@ -1,36 +1,46 @@
-"""What a label stage left, as data for the stages after it."""
+"""What a label or a revise stage leaves, as data for the stages after it: written, and read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tutelage.config import Recipe, Table, nearest
+from tutelage.config import LEAVES, Recipe, Table, nearest
 from tutelage.data import Conversation
 from tutelage.data.preferences import Judged
 from tutelage.errors import ConfigError, NothingToLearnError
+from tutelage.stages.context import StageRun
 from tutelage.types import Message, Prompt
 
 
 def names_stage(table: Table, recipe: Recipe, stage: str, where: str) -> bool:
-    """Is the source `{ type = "stage", stage = NAME }`? Raises ConfigError where that is no label stage before."""
+    """Is the source `{ type = "stage", stage = NAME }`? Raises ConfigError where no stage before leaves such data."""
     if table.get("type") != "stage":
         return False
     wrong = table.keys() - {"type", "stage", "least"}
-    known = [other.name for other in recipe.before(stage) if other.type == "label"]
+    known = [other.name for other in recipe.before(stage) if LEAVES[other.type] == "judged answers"]
     if wrong or table.get("stage") not in known:
         hint = nearest(str(table.get("stage")), known)
         raise ConfigError(
-            f'{where}: wanted {{ type = "stage", stage = a label stage before this one }}, for sft with least = the '
-            f"least score of a prompt's best answer (given: {table}); {hint}"
+            f'{where}: wanted {{ type = "stage", stage = a label or revise stage before this one }}, for sft with '
+            f"least = the least score of a prompt's best answer (given: {table}); {hint}"
         )
     return True
 
 
+def write_labels(run: StageRun, judged: Iterable[Judged]) -> str:
+    """Writes judged answers for stages after this one, whole or not at all. Returns the path in the run's folder."""
+    path = run.folder / "judged.jsonl"
+    beside = run.folder / ".judged.partial"
+    beside.write_text("".join(json.dumps(_row(one)) + "\n" for one in judged), encoding="utf-8")
+    beside.replace(path)
+    return str(path.relative_to(run.folder.parent.parent))
+
+
 def labelled(path: Path) -> list[Judged]:
-    """What a label stage left, but for prompts of whose answers no two were judged apart."""
+    """What such a stage left, but for prompts of whose answers no two were judged apart."""
     found: list[Judged] = []
     for row in _rows(path):
         answers = dict(zip(row["answers"], row["scores"], strict=True))
@@ -56,6 +66,13 @@ def best_answers(path: Path, least: float) -> list[Conversation]:
     if not found:
         raise NothingToLearnError(f"{path}: no answer is worth least = {least}; lower it, or sample more answers")
     return found
+
+
+def _row(judged: Judged) -> dict[str, Any]:
+    prompt = judged.prompt
+    turns = [{"role": message.role, "content": message.content} for message in prompt.messages]
+    asked = {"prompt": prompt.text} if prompt.text is not None else {"messages": turns}
+    return {"id": prompt.id, **asked, "answers": judged.answers, "scores": judged.scores}
 
 
 def _rows(path: Path) -> list[Mapping[str, Any]]:
