@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,20 @@ def test_agreement_with_people(tmp_path: Path) -> None:
     assert "One rater with the others" in page
     assert "87 %" in page
     assert "0.040" in page
+
+
+def test_how_far_length_decides(tmp_path: Path) -> None:
+    parts = {"longer_is_better": {"pairs": 60, **NUMBERS}, "shorter_is_better": {"pairs": 0}}
+    length = {"scores": -0.314, "judged": None, **parts}
+    agreement = {"pairs": 90, "accuracy": NUMBERS, "by_margin": PARTS, "calibration_error": 0.04, "length": length}
+    before = {key: value for key, value in agreement.items() if key != "length"}  # by a version that did not ask
+    run = run_of(
+        tmp_path, ("new", "reward-model", {"agreement": agreement}), ("before", "reward-model", {"agreement": before})
+    )
+    page = plain(build_report(run).read_text())
+    row = page.split("How far length decides")[1].split("<tbody>")[1]
+    told = ["−0.31", "none", "75 % (70–80)", "no pairs", "", "", "", ""]
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", row)[:8] == told
 
 
 def test_a_comparison_is_told_before_all_others(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from tests.pipelines.parts import tiny_model_folder
+from tests.tiny import tiny_tokenizer
 from tutelage.config import read_recipe
 from tutelage.errors import ConfigError, DataError
 from tutelage.pipelines import run_recipe
@@ -50,6 +52,18 @@ def write_judged(path: Path, prompts: int, seed: int, flipped: bool = False) -> 
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
 
 
+def follows_length(path: Path) -> float:
+    """The correlation of what was judged with the answers' tokens, over both orders of each pair."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    lengths = [[len(tiny_tokenizer().encode(text)) for text in row["answers"]] for row in rows]
+    pairs = [
+        (row["scores"][i] - row["scores"][j], own[i] - own[j])
+        for row, own in zip(rows, lengths, strict=True)
+        for i, j in permutations(range(len(own)), 2)
+    ]
+    return torch.corrcoef(torch.tensor(pairs, dtype=torch.float64).T)[0, 1].item()
+
+
 def run(folder: Path, *overrides: str, flipped: bool = False) -> dict[str, Any]:
     write_judged(folder / "train.jsonl", 60, 1, flipped)
     write_judged(folder / "test.jsonl", 40, 2)
@@ -69,6 +83,8 @@ def test_it_learns_what_was_judged_better(tmp_path: Path) -> None:
     assert far["mean"] >= close["mean"]
     assert (close["least"], far["most"]) == (1.0, 5.0)
     assert 0.0 <= found["calibration_error"] < 0.3
+    assert found["length"]["judged"] == pytest.approx(follows_length(tmp_path / "test.jsonl"))
+    assert found["length"]["scores"] == pytest.approx(found["length"]["judged"], abs=0.2)  # it agrees with them
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / result["reward_model"])
     assert model.config.num_labels == 1
     metrics = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""How well a reward model's scores agree with judgements: pairs in the right order, by margin, and calibration."""
+"""How well a reward model's scores agree with judgements: pairs in the right order, by margin, calibration, length."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Compared:
 
     scores: Sequence[float]
     judged: Sequence[float]
+    lengths: Sequence[int]  # in tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class _Pair:
     prompt: int
     lead: float  # of the answer that was judged better
     margin: float
+    longer: int  # by so many tokens; below 0: shorter
 
     @property
     def right(self) -> float:
@@ -40,7 +42,8 @@ def report(answers: Sequence[Compared]) -> dict[str, Any]:
       prompts are resampled: the pairs of one are not independent);
     - `by_margin`: the same for the third that was judged closest together, the middle one, and the farthest;
     - `calibration_error`: how far the share that is right lies from the probability sigmoid(difference of scores) that
-      the model claims for its choice, a mean over pairs in ten bins of that probability (Guo et al., 1706.04599).
+      the model claims for its choice, a mean over pairs in ten bins of that probability (Guo et al., 1706.04599);
+    - `length`: how far the scores follow length, and the judgements themselves.
     """
     pairs = [pair for prompt, one in enumerate(answers) for pair in _pairs(prompt, one)]
     if not pairs:
@@ -57,7 +60,33 @@ def report(answers: Sequence[Compared]) -> dict[str, Any]:
             if part
         ],
         "calibration_error": _calibration_error(pairs),
+        "length": _length(pairs),
     }
+
+
+def _length(pairs: Sequence[_Pair]) -> dict[str, Any]:
+    """How far length decides: a preference for longer answers is the best known bias of reward models (2310.03716).
+
+    - `scores`, `judged`: the correlation of differences in score, or in judgement, with those in length, over both
+      orders of each pair; None where there are none;
+    - `longer_is_better`, `shorter_is_better`: the accuracy where the better answer is the longer, or the shorter one.
+    """
+    lengths = [pair.longer for pair in pairs]
+    parts = {
+        "longer_is_better": [pair for pair in pairs if pair.longer > 0],
+        "shorter_is_better": [pair for pair in pairs if pair.longer < 0],
+    }
+    return {
+        "scores": _correlation([pair.lead for pair in pairs], lengths),
+        "judged": _correlation([pair.margin for pair in pairs], lengths),
+        **{name: {"pairs": len(part), **(_accuracy(part).numbers if part else {})} for name, part in parts.items()},
+    }
+
+
+def _correlation(differences: Sequence[float], others: Sequence[float]) -> float | None:
+    """Pearson's, of pairs taken in both orders: all means are 0 then."""
+    norm = math.hypot(*differences) * math.hypot(*others)
+    return sum(a * b for a, b in zip(differences, others, strict=True)) / norm if norm else None
 
 
 def _pairs(prompt: int, one: Compared) -> list[_Pair]:
@@ -66,7 +95,8 @@ def _pairs(prompt: int, one: Compared) -> list[_Pair]:
         margin = one.judged[i] - one.judged[j]
         if margin:
             lead = (one.scores[i] - one.scores[j]) * math.copysign(1.0, margin)
-            pairs.append(_Pair(prompt, lead, abs(margin)))
+            longer = (one.lengths[i] - one.lengths[j]) * (1 if margin > 0 else -1)
+            pairs.append(_Pair(prompt, lead, abs(margin), longer))
     return pairs
 
 

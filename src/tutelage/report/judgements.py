@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tutelage.evaluation import Summary
-from tutelage.evaluation.words import compared_in_words, summary_in_words
+from tutelage.evaluation.words import compared_in_words, signed, summary_in_words
 from tutelage.report.charts import against
 from tutelage.report.read import Run, StageRecord
 
@@ -46,6 +46,7 @@ class AgreementRow:
     people: str
     by_margin: Sequence[str]
     calibration_error: str
+    length: Sequence[str]  # correlation with it of scores and of judgements; accuracy where longer, shorter is better
     pairs: int
 
 
@@ -67,6 +68,7 @@ def agreement_rows(run: Run) -> list[AgreementRow]:
                     f"{100 * agreement['people']:.0f} %" if "people" in agreement else "",
                     [_words(part) for part in agreement["by_margin"]],
                     f"{agreement['calibration_error']:.3f}",
+                    _length(agreement.get("length")),
                     agreement["pairs"],
                 )
             )
@@ -118,6 +120,15 @@ def _comparison(stage: StageRecord, result: Mapping[str, Any]) -> ComparisonTabl
         for name, one in found.items()
     ]
     return ComparisonTable(stage, first, judges, contestants)
+
+
+def _length(found: Mapping[str, Any] | None) -> list[str]:
+    """How far length decides, in words; empty ones for a run of before it was asked."""
+    if found is None:
+        return [""] * 4
+    correlations = ("none" if found[name] is None else signed(found[name], 2) for name in ("scores", "judged"))
+    parts = (found[name] for name in ("longer_is_better", "shorter_is_better"))
+    return [*correlations, *(_words(part) if part["pairs"] else "no pairs" for part in parts)]
 
 
 def _words(numbers: Mapping[str, Any]) -> str:

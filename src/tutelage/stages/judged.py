@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,6 +13,7 @@ from tutelage.data.answers import render_answer
 from tutelage.data.packing import Row, pack
 from tutelage.data.preferences import Judged
 from tutelage.errors import DataError
+from tutelage.evaluation import agreement
 from tutelage.models import RewardModel
 from tutelage.stages.context import unless_unreachable
 
@@ -100,6 +101,17 @@ def refuse_outside(judged: Sequence[Judged], where: str, remedy: str) -> None:
                 f"{where}: prompt {one.prompt.id!r} has the scores {list(one.scores)}, which must lie between 0 (bad) "
                 f"and 1 (good); take {remedy} for others"
             )
+
+
+def agreement_of(scores: Iterable[float], rows: Sequence[Sequence[Row]], judged: Sequence[Judged]) -> dict[str, Any]:
+    """How far scores, one for each row, agree with what was judged, prompt by prompt."""
+    given = iter(scores)
+    return agreement.report(
+        [
+            agreement.Compared([next(given) for _ in own], one.scores, [len(row.tokens) for row in own])
+            for own, one in zip(rows, judged, strict=True)
+        ]
+    )
 
 
 @torch.no_grad()

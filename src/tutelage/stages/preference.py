@@ -17,10 +17,9 @@ from tutelage.config import PreferenceStage, Recipe
 from tutelage.data.packing import Row
 from tutelage.data.preferences import Judged
 from tutelage.errors import ConfigError, RunFolderError
-from tutelage.evaluation import agreement
 from tutelage.models import Policy, context_length
 from tutelage.stages.context import Result, StageRun
-from tutelage.stages.judged import load_judged, refuse_outside, refuse_ties, rows_of_prompts
+from tutelage.stages.judged import agreement_of, load_judged, refuse_outside, refuse_ties, rows_of_prompts
 from tutelage.stages.labelled import names_stage
 from tutelage.stages.preference_task import PreferenceTask, answers_of, mismatched, score_answers, with_field
 from tutelage.training import State, fit
@@ -104,5 +103,5 @@ def _agreement(plan: PreferencePlan, policy: Policy, rows: Sequence[Sequence[Row
     """How the implicit rewards of the held-out answers agree with the judgements."""
     flat = [row for prompt in rows for row in prompt]
     logprobs_B = score_answers(policy, flat, plan.stage.tokens_per_microbatch)
-    rewards = iter(plan.loss.rewards(answers_of(flat, logprobs_B, plan.loss, plan.stage.good_above)).tolist())
-    return agreement.report([agreement.Compared([next(rewards) for _ in one.scores], one.scores) for one in plan.test])
+    rewards_B = plan.loss.rewards(answers_of(flat, logprobs_B, plan.loss, plan.stage.good_above))
+    return agreement_of(rewards_B.tolist(), rows, plan.test)

@@ -14,11 +14,18 @@ from tutelage.config import Recipe, RewardModelStage
 from tutelage.data.packaged import rater_agreement
 from tutelage.data.packing import pack
 from tutelage.data.preferences import Judged
-from tutelage.evaluation import agreement
 from tutelage.models import RewardModel, context_length
 from tutelage.rollouts import places_of_step
 from tutelage.stages.context import Result, StageRun
-from tutelage.stages.judged import at_the_end, load_judged, refuse_outside, refuse_ties, rows_of_prompts, score_rows
+from tutelage.stages.judged import (
+    agreement_of,
+    at_the_end,
+    load_judged,
+    refuse_outside,
+    refuse_ties,
+    rows_of_prompts,
+    score_rows,
+)
 from tutelage.stages.labelled import names_stage
 from tutelage.training import State, fit, update
 from tutelage.types import Batch, Loss
@@ -77,8 +84,8 @@ def run_reward_model(plan: RewardModelPlan, run: StageRun) -> Result:
 def _agreement(plan: RewardModelPlan, model: RewardModel) -> dict[str, Any]:
     context = context_length(model.body.module.config)
     held_out = rows_of_prompts(plan.stage, plan.test, model.tokenizer, context, "test")
-    scores = iter(score_rows(model, [row for rows in held_out for row in rows], plan.stage.tokens_per_microbatch))
-    found = agreement.report([agreement.Compared([next(scores) for _ in one.scores], one.scores) for one in plan.test])
+    scores = score_rows(model, [row for rows in held_out for row in rows], plan.stage.tokens_per_microbatch)
+    found = agreement_of(scores, held_out, plan.test)
     people = rater_agreement(plan.stage.test)  # what a model can be measured by: how far people agree among themselves
     return found if people is None else {**found, "people": people}
 
