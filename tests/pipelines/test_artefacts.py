@@ -218,7 +218,7 @@ def test_a_gate_on_a_stage_without_figures_is_refused(tmp_path: Path) -> None:
         (
             SFT + REWARD_MODEL + BY_MODEL,
             ["liked.name=x", "pleased.rewards=[{type='reward-model', models=['imitate']}]"],
-            r"rewards\[0\]\.models\[0\]: a reward model is wanted, and 'imitate' \(sft\) leaves a policy",
+            r"rewards\[0\]\.models\[0\]: wanted is a stage that leaves a reward model; 'imitate' \(sft\) leaves: pol",
         ),
     ],
 )

@@ -46,6 +46,7 @@ RM = """
 [[stage]]
 name = "rm"
 type = "reward-model"
+keep = true
 source = { type = "stage", stage = "first" }
 prompts_per_step = 8
 """
@@ -112,7 +113,7 @@ def test_a_run_that_stops_after_the_labels_goes_on_with_them(tmp_path: Path) -> 
 
 def test_mistakes_are_refused(tmp_path: Path) -> None:
     later = write(tmp_path, DPO.format(name="once", source="first") + LABEL.format(name="first"))
-    with pytest.raises(ConfigError, match=r"once\.source: wanted .* a label or revise stage before this one"):
+    with pytest.raises(ConfigError, match=r"stage\[0\]\.source\.stage: 'first' comes after this stage"):
         plan_recipe(read_recipe(later))
     stages = LABEL.format(name="first") + DPO.format(name="once", source="first")
     path = write(tmp_path, stages)

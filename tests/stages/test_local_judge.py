@@ -296,10 +296,10 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
 JUDGE = "{type='local-judge',model='base'"
 MISTAKES = [
     (f"grpo.rewards=[{JUDGE.replace('base', 'dop')}}}]", r"grpo\.rewards\[0\]\.model: 'dop' is neither .* mean 'dpo'"),
-    (f"dpo.rewards=[{JUDGE.replace('base', 'grpo')}}}]", r"dpo\.rewards\[0\]\.model: 'grpo' is neither .* known: base"),
+    (f"dpo.rewards=[{JUDGE.replace('base', 'grpo')}}}]", r"rewards\[0\]\.model: 'grpo' comes after this stage"),
     (
         f"whose.rewards=[{JUDGE.replace('base', 'labels')}}}]",
-        r"'labels' is neither a stage before this one",
+        r"leaves a policy; 'labels' .label. leaves: judged answers",
     ),
     (f"dpo.rewards=[{JUDGE},rubrik='x'}}]", r"dpo\.rewards\[0\]: unknown key 'rubrik': did you mean 'rubric'"),
     (f"dpo.rewards=[{JUDGE},scale=[1,5]}}]", r"scale: is for mode = 'grade'"),

@@ -225,7 +225,9 @@ def test_a_conversation_that_turns_out_too_long_is_left_out_and_counted(
 
 def test_fine_tuning_learns_the_revision_and_preference_prefers_it(scripted: Any, tmp_path: Path) -> None:
     scripted(lambda text: "1111" if "Rewrite" in text else "Too odd" if "Criticise" in text else "8888")
-    recipe = read_recipe(write(tmp_path, REVISE + SFT + DPO), ["better.principles=['Be.']", "better.rounds=1"])
+    recipe = read_recipe(
+        write(tmp_path, REVISE + SFT + DPO), ["imitate.keep=true", "better.principles=['Be.']", "better.rounds=1"]
+    )
     run_recipe(recipe, tmp_path / "run", Quiet())
     tokenizer, prompt = tiny_tokenizer(), Prompt("p", (Message("user", "What is 3 + 4?"),))
 

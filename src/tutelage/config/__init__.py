@@ -1,6 +1,6 @@
 """What a run is. Imports no torch."""
 
-from tutelage.config.artefacts import LEAVES, newest, reads, references
+from tutelage.config.artefacts import LEAVES, check_used, newest, reads, references
 from tutelage.config.gates import condition
 from tutelage.config.part import Part, Table, build, load_object, nearest, validate
 from tutelage.config.recipe import BASE, Recipe, read_recipe
@@ -63,6 +63,7 @@ __all__ = [
     "Table",
     "TrustRegion",
     "build",
+    "check_used",
     "condition",
     "find_recipe",
     "first_comment",

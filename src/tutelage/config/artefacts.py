@@ -80,12 +80,16 @@ def newest(stage: Stage, earlier: Sequence[Stage]) -> str | None:
 
 
 def check_artefacts(stages: Sequence[Stage]) -> None:
-    """Raises ConfigError where a name stands for the wrong kind, comes too early, or is nobody's concern."""
+    """Raises ConfigError where a stage is named that leaves the wrong kind, or comes later."""
     places = {stage.name: place for place, stage in enumerate(stages)}
     for place, stage in enumerate(stages):
         for reference in references(stage):
             if reference.name in places:
                 _check(reference, place, stages[places[reference.name]], places[reference.name])
+
+
+def check_used(stages: Sequence[Stage]) -> None:
+    """Raises ConfigError for a stage that nothing after it uses, though other stages after it leave something."""
     used = {name for place, stage in enumerate(stages) for name in reads(stage, stages[:place])}
     ends = max((place for place, stage in enumerate(stages) if LEAVES[stage.type] != "report"), default=0)
     for place, stage in enumerate(stages[:ends]):
@@ -104,7 +108,7 @@ def _check(reference: Reference, place: int, named: Stage, there: int) -> None:
     if LEAVES[named.type] not in reference.wanted:
         wanted = " or a ".join(reference.wanted)
         raise ConfigError(
-            f"{where}: a {wanted} is wanted, and '{named.name}' ({named.type}) leaves a {LEAVES[named.type]}"
+            f"{where}: wanted is a stage that leaves a {wanted}; '{named.name}' ({named.type}) leaves: {LEAVES[named.type]}"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tutelage.config import LEAVES, Recipe, Table, reads
+from tutelage.config import LEAVES, Recipe, Table, check_used, reads
 from tutelage.engines import engine_for
 from tutelage.errors import DataError
 from tutelage.models import ResolvedModel, describe, fetch, load_tokenizer, resolve
@@ -73,6 +73,7 @@ def plan_recipe(recipe: Recipe, must_reach: bool = True) -> RunPlan:
     check_trackers(recipe.track)
     resolved = ResolvedModel("", None, "made by the control stages") if recipe.model is None else resolve(recipe.model)
     stages = tuple(plan_stage(stage, recipe, must_reach) for stage in recipe.stage)
+    check_used(recipe.stage)  # last: a misspelt name elsewhere may be why nothing uses it
     plan = RunPlan(recipe, stages, resolved.folder, resolved.source)
     if resolved.folder is not None:
         check_with_tokenizer(plan, resolved.folder)

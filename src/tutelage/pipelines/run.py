@@ -102,7 +102,8 @@ class _Life:
         if "saved" in result:
             self.model = self.made[stage.name]
             self.folder.point_at(self.model)
-        self._write_cards()
+        if decision.do != "stands":
+            self._write_cards()
         check_gates(stage, result)
 
     def _run(self, index: int, plan: Plan, folder: Path, key: Key, decision: Decision) -> Result:
