@@ -108,7 +108,8 @@ def _check(reference: Reference, place: int, named: Stage, there: int) -> None:
     if LEAVES[named.type] not in reference.wanted:
         wanted = " or a ".join(reference.wanted)
         raise ConfigError(
-            f"{where}: wanted is a stage that leaves a {wanted}; '{named.name}' ({named.type}) leaves: {LEAVES[named.type]}"
+            f"{where}: wanted is a stage that leaves a {wanted}; '{named.name}' ({named.type}) leaves: "
+            f"{LEAVES[named.type]}"
         )
 
 
