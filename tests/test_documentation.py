@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import tomllib
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
 from tutelage.algorithms import ALGORITHMS
-from tutelage.algorithms.reward_losses import build_reward_loss
 from tutelage.cli.commands import app
 from tutelage.config import (
     Checkpoints,
@@ -28,8 +26,10 @@ from tutelage.config import (
     PlayStage,
     PreferenceStage,
     Pretraining,
+    Principle,
     Recipe,
     Reference,
+    ReviseStage,
     RewardModelStage,
     RlStage,
     Sampling,
@@ -37,6 +37,7 @@ from tutelage.config import (
     read_recipe,
 )
 from tutelage.pipelines import plan_recipe
+from tutelage.stages import RewardModelPlan
 
 ROOT = Path(__file__).parents[1]
 PAPERS = (ROOT / "PAPERS.md").read_text(encoding="utf-8")
@@ -57,8 +58,8 @@ def test_the_recipe_on_the_recipes_page_passes_check(tmp_path: Path) -> None:
 
 
 PARTS = [
-    Recipe, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage, LabelStage, CompareStage, Contestant,
-    ControlStage, PlayStage, Pretraining, Lora,
+    Recipe, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage, LabelStage, ReviseStage, Principle,
+    CompareStage, Contestant, ControlStage, PlayStage, Pretraining, Lora,
 ]  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (ROOT / target).exists(), f"{page}: {target}"
 
 
-def test_the_recipe_of_the_alignment_page_passes_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipes_of_the_alignment_page_pass_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = {
         "questions": {"question": "6 * 7?", "answer": "42"},
@@ -134,8 +135,14 @@ def test_the_recipe_of_the_alignment_page_passes_check(tmp_path: Path, monkeypat
     for name, row in rows.items():
         lines = [json.dumps({**row, "question": f"{i} * 7?"}) for i in range(20)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    text, learned = blocks("alignment.md", "toml")
-    assert build_reward_loss(tomllib.loads(learned)["loss"], "loss").probabilities
+    text, constitutional = blocks("alignment.md", "toml")
+    (tmp_path / "mine.toml").write_text(constitutional)
+    plan = plan_recipe(read_recipe(tmp_path / "mine.toml"))
+    assert any(
+        "18 prompts of questions/train, criticised by 2 principles and revised, 2" in line for line in plan.lines()
+    )
+    (reward,) = (one for one in plan.stages if isinstance(one, RewardModelPlan))
+    assert reward.loss.probabilities
     (tmp_path / "mine.toml").write_text(text)
     lines = list(plan_recipe(read_recipe(tmp_path / "mine.toml")).lines())
     assert any("dpo, 1 steps x 64 prompts, 1 epochs of 20 prompts with 40 judged answers" in line for line in lines)

@@ -267,3 +267,38 @@ def test_packed_attention_needs_a_layout() -> None:
     heads = torch.zeros(1, 2, 3, 4)
     with pytest.raises(ModelError, match="without a layout"):
         packed_attention(torch.nn.Identity(), heads, heads, heads, None)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])  # gemma2's logits have a soft cap
+def test_a_choice_among_tokens_is_that_of_the_whole_distribution(family: str) -> None:
+    policy, rows, tokens = policy_of(family), random_rows(), [40, 7, 123]
+    for batch in pack(rows, 10_000):
+        with torch.no_grad():
+            states_AD = policy.states(batch)
+            expected_AC = policy.logits(states_AD, Sampling())[:, tokens].softmax(-1)
+            torch.testing.assert_close(policy.choice(states_AD, tokens), expected_AC, rtol=1e-5, atol=1e-6)
+
+
+def test_close_choices_are_not_rounded_to_ties_in_bf16() -> None:
+    """Logits of about 8 have a grain of 1 / 32 in bf16; the states that they are made of tell more than that."""
+    policy = Policy(tiny_model(), tiny_tokenizer(), torch.bfloat16)
+    (batch,) = pack(random_rows(), 10_000)
+    with torch.no_grad():
+        states_AD = policy.states(batch) * 4.0
+        head_VD = policy.module.lm_head.weight.double()
+        exact_AC = (states_AD.double() @ head_VD[[40, 7]].T).softmax(-1)
+        torch.testing.assert_close(policy.choice(states_AD, [40, 7]).double(), exact_AC, rtol=1e-4, atol=1e-6)
+        rounded_AC = policy.logits(states_AD, Sampling())[:, [40, 7]].softmax(-1).double()
+    assert (rounded_AC - exact_AC).abs().max() > 1e-3
+
+
+def test_a_frozen_policy_scores_the_same_and_holds_no_masters() -> None:
+    policy = policy_of("llama")
+    (batch,) = pack(random_rows(), 10_000)
+    before_A, _ = policy.score(batch)
+    frozen = policy.freeze()
+    assert frozen is policy
+    assert not frozen.masters
+    after_A, _ = frozen.score(batch)
+    assert not after_A.requires_grad
+    torch.testing.assert_close(after_A, before_A.detach(), rtol=0, atol=0)
