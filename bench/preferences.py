@@ -1,7 +1,7 @@
 """(c) A step of DPO against TRL's DPOTrainer: 16 pairs, prompts and answers of 64 tokens, beta 0.1.
 
-Both compute the reference's log-probabilities in every step, TRL's default. Ours has no stage for it yet: the program
-puts the step together out of the library's pieces. It holds the prompt of a pair once, the peer twice.
+Our preference stage scores all answers once by the reference, before its first step. The peer does so in every step as
+it is shipped, and beforehand if it is told to: then both do the same in a step. Ours holds a pair's prompt once.
 """
 
 from __future__ import annotations
@@ -26,11 +26,17 @@ def run(settings: Settings) -> Iterator[Row]:
         "compute": "auto",
         "tokens_per_microbatch": 4096,
     }
-    case = {"case": f"{len(spec['pairs'])} pairs of {tokens} + {tokens} tokens", "model": settings.model()}
-    ours = Program("ours", "bench.ours.dpo", spec)
+    ours = Program("ours", "bench.ours.preference", spec)
     variants = BF16 if settings.peer else ()
-    peers = [variant.program("bench.peer.dpo", spec, settings.peer) for variant in variants]
-    yield from compare(case, ours, peers, settings, same_loss=True)
+    for words, beforehand in (("in every step", False), ("beforehand", True)):
+        case = {
+            "case": f"{len(spec['pairs'])} pairs of {tokens} + {tokens} tokens, the peer's reference {words}",
+            "model": settings.model(),
+        }
+        asked = {**spec, "reference_beforehand": beforehand}
+        peers = [variant.program("bench.peer.dpo", asked, settings.peer) for variant in variants]
+        if peers or beforehand:
+            yield from compare(case, ours, peers, settings, same_loss=True)
 
 
 def show(rows: list[Row]) -> str:

@@ -1,4 +1,7 @@
-"""(c) A supervised step against TRL's SFTTrainer: 16 texts of 130 tokens on average, every token learned."""
+"""(c) A supervised step against TRL's SFTTrainer: 16 texts of 130 tokens on average, every token learned.
+
+All weights, or LoRA on both sides: the peer's is peft's, of the same rank on the same layers.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from bench.alternate import Program
 from bench.compare import Row, compare, table
 from bench.inputs import Writer, model_folder
 from bench.settings import BF16, Settings
+
+LORA = {"rank": 16, "alpha": 32}  # on all linear layers
 
 
 def run(settings: Settings) -> Iterator[Row]:
@@ -23,17 +28,18 @@ def run(settings: Settings) -> Iterator[Row]:
         "compute": "auto",
         "tokens_per_microbatch": 4096,
     }
-    ours = Program("ours", "bench.ours.sft", spec)
-    for packing in (False, True):
-        words = "peer packs" if packing else "peer as shipped, padded"
-        case = {"case": f"{len(lengths)} texts of {mean + 1} tokens, {words}", "model": settings.model()}
-        peers = [
-            variant.program("bench.peer.sft", {**spec, "packing": packing}, settings.peer)
-            for variant in BF16
-            if settings.peer
-        ]
+    whole = f"{len(lengths)} texts of {mean + 1} tokens"
+    for words, packing, lora in (
+        ("peer as shipped, padded", False, None),
+        ("peer packs", True, None),
+        ("LoRA, peer padded", False, LORA),
+    ):
+        case = {"case": f"{whole}, {words}", "model": settings.model()}
+        asked = {**spec, "packing": packing, "lora": lora}
+        variants = BF16 if settings.peer else ()
+        peers = [variant.program("bench.peer.sft", asked, settings.peer) for variant in variants]
         if peers or not packing:
-            yield from compare(case, ours, peers, settings, same_loss=True)
+            yield from compare(case, Program("ours", "bench.ours.sft", asked), peers, settings, same_loss=True)
 
 
 def show(rows: list[Row]) -> str:

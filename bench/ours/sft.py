@@ -24,6 +24,7 @@ def main() -> None:
         "loss_on": "all",
         "sequences_per_step": len(spec["texts"]),
         "tokens_per_microbatch": spec["tokens_per_microbatch"],
+        "lora": spec["lora"],
     }
     recipe = recipe_of(spec, stage, {})
     (planned,) = recipe.stage

@@ -1,4 +1,4 @@
-"""Steps of TRL's DPOTrainer; the reference's log-probabilities at every step, its default."""
+"""Steps of TRL's DPOTrainer; the reference's log-probabilities at every step, its default, or all beforehand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ def main() -> None:
         [dict(zip(("prompt", "chosen", "rejected"), pair, strict=True)) for pair in spec["pairs"]]
     )
     with TemporaryDirectory() as output:
-        config = DPOConfig(**arguments_of(spec, output), per_device_train_batch_size=len(pairs))
+        config = DPOConfig(
+            **arguments_of(spec, output),
+            per_device_train_batch_size=len(pairs),
+            precompute_ref_log_probs=spec["reference_beforehand"],
+        )
         trainer = DPOTrainer(spec["model"], args=config, train_dataset=pairs)
         rows = trainer.train_dataset
         pace.note(learned_tokens=sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows))

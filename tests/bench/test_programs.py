@@ -9,18 +9,12 @@ import platform
 from pathlib import Path
 
 import pytest
-import torch
 
 from bench import family
 from bench.__main__ import measure, tables
 from bench.alternate import ROOT
 from bench.inputs import Writer, model_folder
-from bench.ours.dpo import pair_loss, rows_of
 from bench.settings import Settings
-from tests.tiny import tiny_model, tiny_tokenizer
-from tutelage.data.packing import pack
-from tutelage.functional.preference_losses import dpo
-from tutelage.models import Policy
 
 
 def test_a_grpo_step_of_ours(tmp_path: Path) -> None:
@@ -43,11 +37,13 @@ def test_a_grpo_step_of_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["sft", "dpo"])
 def test_a_learning_step_of_ours(tmp_path: Path, name: str) -> None:
     measure(name, Settings(peer=None, steps=1, warmup=0, quick=True), tmp_path)
-    (row,) = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
-    # sft: 4 texts of 11 words and their end on average, less the first of each; dpo: 6 answers of 6 words and an end.
-    assert row["ours"]["learned_tokens"] == {"sft": 4 * 11, "dpo": 6 * 7}[name]
-    expected = {"sft": math.log(256), "dpo": math.log(2)}[name]
-    assert row["ours"]["phases"]["loss"] == pytest.approx(expected, abs=0.1)
+    rows = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
+    assert ["LoRA" in row["case"] for row in rows] == {"sft": [False, True], "dpo": [False]}[name]
+    for row in rows:
+        # sft: 4 texts of 11 words and their end on average, less the first of each; dpo: 6 answers of 6 and an end.
+        assert row["ours"]["learned_tokens"] == {"sft": 4 * 11, "dpo": 6 * 7}[name]
+        expected = {"sft": math.log(256), "dpo": math.log(2)}[name]
+        assert row["ours"]["phases"]["loss"] == pytest.approx(expected, abs=0.1)
 
 
 def test_a_control_training_of_ours(tmp_path: Path) -> None:
@@ -101,35 +97,6 @@ def test_texts_have_exactly_so_many_tokens() -> None:
     lengths = writer.lengths(17, mean=50, spread=20)
     assert sum(lengths) == 17 * 50
     assert 30 <= min(lengths) < 50 < max(lengths) <= 70
-
-
-def test_dpo_of_packed_pairs_is_dpo_of_sequences() -> None:
-    """Against plain forwards of one sequence at a time, with a reference that has moved away: values and gradients."""
-    policy = Policy(tiny_model(), tiny_tokenizer(), torch.float32)
-    reference = Policy(tiny_model(seed=1), tiny_tokenizer(), torch.float32).frozen_copy()
-    rows = rows_of(policy, [["What is", " the answer", " 42"], ["Answer", " with", " just the number"]])
-    (batch,) = pack(rows, 1000)
-    loss = pair_loss(policy, reference, batch)
-    loss.total.backward()
-    packed = {name: weight.grad.clone() for name, weight in policy.module.named_parameters()}
-    policy.module.zero_grad()
-
-    def alone(model: Policy, index: int) -> torch.Tensor:
-        row = rows[index]
-        tokens = torch.tensor([row.context + row.tokens])
-        logprobs_TV = model.module(input_ids=tokens).logits[0, :-1].log_softmax(-1)
-        return logprobs_TV.gather(1, tokens[0, 1:, None])[len(row.context) - 1 :].sum()
-
-    for model in (policy, reference):
-        model.module.set_attn_implementation("eager")
-    of = [torch.stack([alone(model, i) for i in which]) for model in (policy, reference) for which in ((0, 2), (1, 3))]
-    expected = dpo(*of).sum()
-    assert (of[0] - of[2]).abs().min() > 0.1  # else the reference could be forgotten
-    torch.testing.assert_close(loss.total, expected)
-    assert (loss.unit, batch.prompts) == ("prompts", 2)
-    expected.backward()
-    for name, weight in policy.module.named_parameters():
-        torch.testing.assert_close(packed[name], weight.grad, rtol=1e-4, atol=1e-5)
 
 
 def imported(path: Path) -> set[str]:

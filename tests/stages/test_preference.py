@@ -15,13 +15,14 @@ from tests.stages.test_reward_model import write_judged
 from tests.tiny import tiny_model, tiny_tokenizer
 from tutelage.algorithms import PREFERENCE_LOSSES, build_preference_loss
 from tutelage.config import Optimizer, PreferenceStage, read_recipe
-from tutelage.data import build_judged_source
+from tutelage.data import Judged, build_judged_source
 from tutelage.errors import ConfigError, DataError
 from tutelage.models import Policy
 from tutelage.pipelines import resume_run, run_recipe
 from tutelage.stages.judged import judged_rows
 from tutelage.stages.preference_task import PreferenceTask, mismatched, score_answers, with_field
 from tutelage.training import Quiet, State
+from tutelage.types import Prompt
 
 RECIPE = """
 name = "prefers"
@@ -145,6 +146,45 @@ def test_a_step_in_many_micro_batches_is_the_step_in_one(name: str, tmp_path: Pa
         assert cut[key] == pytest.approx(value, rel=1e-4, abs=1e-5), key
     for key, grad in whole_grads.items():
         torch.testing.assert_close(cut_grads[key], grad, rtol=1e-3, atol=1e-5)
+
+
+def test_dpo_of_packed_pairs_is_dpo_of_sequences() -> None:
+    """Against plain forwards of one sequence at a time, with a reference that has moved away: values and gradients."""
+    policy = Policy(tiny_model(), tiny_tokenizer(), torch.float32)
+    reference = Policy(tiny_model(seed=1), tiny_tokenizer(), torch.float32)
+    judged = [
+        Judged(Prompt("a", text="What is"), (" the answer", " 42"), (1.0, 0.0)),
+        Judged(Prompt("b", text="Answer"), (" with", " just the number"), (1.0, 0.0)),
+    ]
+    rows = [judged_rows(policy.tokenizer, one, i, 60, "source") for i, one in enumerate(judged)]
+    flat = [row for pair in rows for row in pair]
+    rows = with_field(rows, "reference", score_answers(reference, flat, 4096))
+    loss = build_preference_loss({"type": "dpo"}, "loss")
+    stage = PreferenceStage(type="preference", name="p", source={}, prompts_per_step=2)
+    task = PreferenceTask(stage, loss, 0, rows, [], 1)
+    ((batch,),) = task.minibatches(State(policy, Optimizer()))
+    (of_batch,) = task.loss(policy, batch)
+    of_batch.total.backward()
+    packed = {name: weight.grad.clone() for name, weight in policy.module.named_parameters()}
+    policy.module.zero_grad()
+
+    def alone(model: Policy, index: int) -> torch.Tensor:
+        row = flat[index]
+        tokens = torch.tensor([row.context + row.tokens])
+        logprobs_TV = model.module(input_ids=tokens).logits[0, :-1].log_softmax(-1)
+        return logprobs_TV.gather(1, tokens[0, 1:, None])[len(row.context) - 1 :].sum()
+
+    for model in (policy, reference):
+        model.module.set_attn_implementation("eager")
+    of = [torch.stack([alone(model, i) for i in which]) for model in (policy, reference) for which in ((0, 2), (1, 3))]
+    margin_P = 0.1 * ((of[0] - of[1]) - (of[2] - of[3]))
+    assert (of[0] - of[2]).abs().min() > 0.1  # else the reference could be forgotten
+    expected = -torch.nn.functional.logsigmoid(margin_P).sum()
+    torch.testing.assert_close(of_batch.total, expected)
+    assert (of_batch.unit, batch.prompts) == ("prompts", 2)
+    expected.backward()
+    for name, weight in policy.module.named_parameters():
+        torch.testing.assert_close(packed[name], weight.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
