@@ -17,6 +17,7 @@ from tutelage.algorithms import (
     Cispo,
     ClipCov,
     Dapo,
+    Distillation,
     DrGrpo,
     Gmpo,
     Grpo,
@@ -73,10 +74,26 @@ EVERY: dict[str, Algorithm] = {
     "opo": Opo(),
     "vapo": Vapo(),
     "luffy": Luffy(),
+    "distillation": Distillation(),
+    "distillation, sampled": Distillation(kl_in="reward", kl_estimator="k1"),
     **CHOOSING,
 }
 LOSSES = {**{name: algorithm.loss for name, algorithm in EVERY.items()}, "supervised": supervised_loss}
-BY_TOKEN = ("luffy", "ppo", "a2c", "trpo", "dapo", "lite_ppo", "cispo", "reinforce_pp", "vapo", "supervised", *CHOOSING)
+BY_TOKEN = (
+    "luffy",
+    "distillation",
+    "distillation, sampled",
+    "ppo",
+    "a2c",
+    "trpo",
+    "dapo",
+    "lite_ppo",
+    "cispo",
+    "reinforce_pp",
+    "vapo",
+    "supervised",
+    *CHOOSING,
+)
 
 
 def test_every_algorithm_is_here() -> None:

@@ -15,6 +15,7 @@ from tutelage.algorithms import (
     Algorithm,
     Cispo,
     Dapo,
+    Distillation,
     DrGrpo,
     Gmpo,
     Grpo,
@@ -205,3 +206,20 @@ def test_supervised_loss_is_the_gradient_of_the_cross_entropy() -> None:
     world, logits, teacher = World(ends=True), policy(), random_logits(4)
     grad = expected(Imitation(), world, logits, 1, behaviour=teacher)
     close(grad, gradient(world.exact_kl(teacher, logits), logits))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("how", [{}, {"kl_in": "reward", "kl_estimator": "k1"}], ids=["exact", "sampled"])
+def test_distillation_is_the_gradient_of_the_next_tokens_kl_where_the_policy_has_come(
+    world: World, how: dict[str, Any]
+) -> None:
+    """Reverse KL to the teacher in every state, as often as the policy visits it; that is not differentiated."""
+    logits, teacher = policy(), random_logits(5)
+    everything = range(len(world.sequences))
+    kl_A = world.token_kl(logits, teacher, everything)
+    sequence_A = world.actions_of(logits, everything)[2]
+    chance_A = world.logprobs_S(logits).exp().detach()[sequence_A]
+    grad = expected(Distillation(kl=0.5, **how), world, logits, 1, reference=teacher)
+    close(grad, gradient(0.5 * (chance_A * kl_A).sum(), logits))
+    for group in (2, 3):
+        close(expected(Distillation(kl=0.5, **how), world, logits, group, reference=teacher), grad)

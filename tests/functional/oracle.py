@@ -66,6 +66,12 @@ class World:
         policy_S, reference_S = self.logprobs_S(policy), self.logprobs_S(reference)
         return (policy_S.exp() * (policy_S - reference_S)).sum()
 
+    def token_kl(self, policy: States, reference: States, picked: Sequence[int]) -> Tensor:
+        """KL(policy || reference) of the next token in the state of each of the picked sequences' tokens."""
+        kl_per_state = (policy.softmax(-1) * (policy.log_softmax(-1) - reference.log_softmax(-1))).sum(-1)
+        states = [0 if t == 0 else 1 + self.sequences[s][0] for s in picked for t in range(len(self.sequences[s]))]
+        return kl_per_state[states]
+
 
 def random_logits(seed: int) -> States:
     generator = torch.Generator().manual_seed(seed)
@@ -126,6 +132,7 @@ def expected_gradient(
             reference_A=reference_A,
             sequence_A=sequence_A,
             sequences=group,
+            kl_A=None if reference is None else world.token_kl(logits, reference, picked),
         )
         probability = sampler_S[list(picked)].sum().exp()
         expected = expected + probability * algorithm.loss(actions).total / group

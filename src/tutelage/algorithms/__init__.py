@@ -11,6 +11,7 @@ from tutelage.algorithms.cispo import Cispo
 from tutelage.algorithms.clip_cov import ClipCov
 from tutelage.algorithms.critic import Critic
 from tutelage.algorithms.dapo import Dapo
+from tutelage.algorithms.distillation import Distillation
 from tutelage.algorithms.dr_grpo import DrGrpo
 from tutelage.algorithms.gmpo import Gmpo
 from tutelage.algorithms.grpo import Grpo
@@ -56,6 +57,7 @@ ALGORITHMS: Final[Mapping[str, type[Algorithm]]] = {
     "cispo": Cispo,
     "clip_cov": ClipCov,
     "dapo": Dapo,
+    "distillation": Distillation,
     "dr_grpo": DrGrpo,
     "gmpo": Gmpo,
     "grpo": Grpo,
@@ -126,6 +128,7 @@ __all__ = [
     "Critic",
     "Dapo",
     "DiscoPop",
+    "Distillation",
     "Dpo",
     "Dpop",
     "DrGrpo",
