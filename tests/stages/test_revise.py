@@ -16,7 +16,7 @@ from tutelage.config import Principle, read_recipe
 from tutelage.data.answers import render_answer
 from tutelage.data.packing import Row
 from tutelage.engines import Completion, Request, ScriptedEngine
-from tutelage.errors import ConfigError, DataError, ModelError, NothingToLearnError
+from tutelage.errors import ConfigError, DataError, GateError, ModelError, NothingToLearnError
 from tutelage.models import load_policy
 from tutelage.models.loading import save
 from tutelage.pipelines import plan_recipe, resume_run, run_recipe
@@ -183,6 +183,10 @@ def test_what_is_not_changed_is_left_out_and_counted(scripted: Any, tmp_path: Pa
     assert {key: result[key] for key in counts} == counts
     assert len(asked) == 6 + 5 + 4
     assert any("4 of 6 answers came out of their revision empty or as they were" in line for line in progress.heard)
+    with pytest.raises(GateError, match=r"'revised >= 0\.5' is not met: revised is 0\.3333"):
+        run_recipe(
+            read_recipe(tmp_path / "recipe.toml", [*one, "better.require='revised >= 0.5'"]), tmp_path / "run", Quiet()
+        )
     scripted(lambda text: "the same")
     with pytest.raises(NothingToLearnError, match="none of 6 answers was revised into another one"):
         run_recipe(read_recipe(write(tmp_path), one), tmp_path / "none", Quiet())

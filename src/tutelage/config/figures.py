@@ -12,6 +12,7 @@ from tutelage.config.stages import (
     LabelStage,
     PlayStage,
     PreferenceStage,
+    ReviseStage,
     RewardModelStage,
     SftStage,
     Stage,
@@ -27,9 +28,11 @@ def promised(stage: Stage) -> list[str]:
         case SftStage():
             return ["perplexity"] if stage.test is not None else []
         case RewardModelStage() | PreferenceStage():
-            return ["accuracy", "calibration_error"] if stage.test is not None else []
+            return ["accuracy", "calibration_error", "follows_length"] if stage.test is not None else []
         case LabelStage():
             return ["reward"]
+        case ReviseStage():
+            return ["revised"]
         case CompareStage():
             labels = [contestant.label for contestant in stage.contestants]
             beats = [f"{one} beats {other}" for one in labels for other in labels if one != other]

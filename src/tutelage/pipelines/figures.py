@@ -21,6 +21,8 @@ def figures(result: Result) -> dict[str, float]:
             found |= result["components"]
         case "label":
             found = {"reward": result["reward"]}
+        case "revise":
+            found = {"revised": result["revised"] / result["prompts"]}
         case "play":
             found = {"return": summarise(result["scores"]).mean}
         case "compare":
@@ -34,6 +36,7 @@ def figures(result: Result) -> dict[str, float]:
             if result.get("agreement", {}).get("pairs"):
                 agreed = result["agreement"]
                 found = {"accuracy": agreed["accuracy"]["mean"], "calibration_error": agreed["calibration_error"]}
+                found |= {"follows_length": agreed["length"]["scores"]}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
