@@ -2,6 +2,7 @@
 
 from tutelage.config.artefacts import LEAVES, check_used, newest, reads, references
 from tutelage.config.gates import condition
+from tutelage.config.architecture import LEAST_VOCABULARY, Architecture, Tokenizer
 from tutelage.config.part import Part, Table, build, load_object, nearest, validate
 from tutelage.config.recipe import BASE, Recipe, read_recipe
 from tutelage.config.settings import (
@@ -10,6 +11,7 @@ from tutelage.config.settings import (
     Lora,
     Optimizer,
     Pretraining,
+    PretrainOptimizer,
     Reference,
     Sampling,
     Share,
@@ -27,6 +29,7 @@ from tutelage.config.stages import (
     PreferenceStage,
     Principle,
     ReviseStage,
+    PretrainStage,
     RewardModelStage,
     RlStage,
     SftStage,
@@ -36,6 +39,8 @@ from tutelage.config.stages import (
 __all__ = [
     "BASE",
     "LEAVES",
+    "LEAST_VOCABULARY",
+    "Architecture",
     "Checkpoints",
     "CompareStage",
     "Contestant",
@@ -49,6 +54,8 @@ __all__ = [
     "Part",
     "PlayStage",
     "PreferenceStage",
+    "PretrainOptimizer",
+    "PretrainStage",
     "Pretraining",
     "Principle",
     "Recipe",
@@ -61,6 +68,7 @@ __all__ = [
     "Share",
     "Stage",
     "Table",
+    "Tokenizer",
     "TrustRegion",
     "build",
     "check_used",

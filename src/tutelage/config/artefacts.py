@@ -12,6 +12,7 @@ from tutelage.errors import ConfigError
 Kind = Literal["policy", "reward model", "judged answers", "control policy", "report"]
 
 LEAVES: Final[Mapping[str, Kind]] = {
+    "pretrain": "policy",
     "sft": "policy",
     "preference": "policy",
     "rl": "policy",

@@ -12,6 +12,7 @@ from tutelage.config.stages import (
     LabelStage,
     PlayStage,
     PreferenceStage,
+    PretrainStage,
     ReviseStage,
     RewardModelStage,
     SftStage,
@@ -25,6 +26,8 @@ def promised(stage: Stage) -> list[str]:
     match stage:
         case EvaluateStage():
             return ["score", "length", "truncated", *_labels(stage.rewards)]
+        case PretrainStage():
+            return ["bits_per_byte", "next_token_accuracy"] if stage.test is not None else []
         case SftStage():
             return ["perplexity"] if stage.test is not None else []
         case RewardModelStage() | PreferenceStage():

@@ -17,7 +17,7 @@ from tutelage.config.artefacts import LEAVES, check_artefacts
 from tutelage.config.figures import check_gates
 from tutelage.config.part import Part, Table, nearest, validate
 from tutelage.config.repeat import unrolled
-from tutelage.config.stages import CompareStage, ControlStage, ModelStage, Name, PlayStage, Stage
+from tutelage.config.stages import CompareStage, ControlStage, ModelStage, Name, PlayStage, PretrainStage, Stage
 from tutelage.errors import ConfigError
 
 BASE = "base"  # instead of a stage's name: the recipe's model
@@ -27,7 +27,7 @@ class Recipe(Part):
     """One life of a model, as declared."""
 
     name: Name
-    model: str | None = None  # not for recipes of control and play stages alone
+    model: str | None = None  # None: a `pretrain` stage makes one, or control and play stages need none
     seed: int = 0
     compute: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the machine has it in hardware
     compile_layers: bool = False  # half a minute at first; for models and machines that our own kernels do not serve
@@ -42,8 +42,9 @@ class Recipe(Part):
         return self.stage[: [stage.name for stage in self.stage].index(name)]
 
     def policies_before(self, name: str) -> list[str]:
-        """The names of the policies that the stage of that name finds."""
-        return [BASE, *(stage.name for stage in self.before(name) if LEAVES[stage.type] == "policy")]
+        """The names of the policies that the stage of that name finds. None: a `pretrain` stage makes one."""
+        base = [] if self.model is None else [BASE]
+        return [*base, *(stage.name for stage in self.before(name) if LEAVES[stage.type] == "policy")]
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -77,8 +78,11 @@ def _check_names(recipe: Recipe) -> None:
         if name in names[:i]:
             raise ConfigError(f"stage[{i}].name: '{name}' is already the name of another stage")
     for i, stage in enumerate(recipe.stage):
-        if recipe.model is None and not isinstance(stage, ControlStage | PlayStage):
-            raise ConfigError(f"model: stage '{stage.name}' ({stage.type}) needs one; name a model or a folder")
+        if not (recipe.policies_before(stage.name) or isinstance(stage, ControlStage | PlayStage | PretrainStage)):
+            raise ConfigError(
+                f"model: stage '{stage.name}' ({stage.type}) needs one; name a model or a folder, or begin with a "
+                "pretrain stage"
+            )
         environment = getattr(stage, "environment", None)
         if environment is not None and environment not in recipe.environments:
             hint = nearest(environment, list(recipe.environments))
@@ -87,6 +91,8 @@ def _check_names(recipe: Recipe) -> None:
             _check_start(recipe, i, stage.start)
         if isinstance(stage, CompareStage):
             _check_contestants(recipe, i, stage)
+        if isinstance(stage, PretrainStage) and recipe.policies_before(stage.name):
+            _refuse_remaking(i, stage)
 
 
 def _check_start(recipe: Recipe, place: int, start: str) -> None:
@@ -97,6 +103,16 @@ def _check_start(recipe: Recipe, place: int, start: str) -> None:
         known += [other.name for other in recipe.stage[:place] if other.type == "reward-model"]
     if start not in known:
         raise ConfigError(f"stage[{place}].start: no stage before this one leaves '{start}': {nearest(start, known)}")
+
+
+def _refuse_remaking(place: int, stage: PretrainStage) -> None:
+    """A stage that goes on with a model takes that as it is."""
+    for key, given in (("tokenizer", stage.tokenizer), ("architecture", stage.architecture)):
+        if given is not None:
+            raise ConfigError(
+                f"stage[{place}].{key}: stage '{stage.name}' goes on with a model that has one; leave it out, or, to "
+                "begin from nothing, make this the first stage and leave out the recipe's model"
+            )
 
 
 def _check_contestants(recipe: Recipe, place: int, stage: CompareStage) -> None:

@@ -51,6 +51,18 @@ class Optimizer(Part):
     final_lr_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1  # InstructGPT: cosine to 10 %
 
 
+class PretrainOptimizer(Optimizer):
+    """AdamW as models are pre-trained with it; a table that names some keys leaves the others as they are here."""
+
+    lr: PositiveFloat = 3e-3  # SmolLM-135M, as published: 3e-3
+    betas: tuple[float, float] = (0.9, 0.95)  # GPT-3 (2005.14165, appendix B), Llama 2 (2307.09288)
+    weight_decay: NonNegativeFloat = 0.1  # the same two
+    warmup_steps: NonNegativeInt = 100
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = "wsd"  # MiniCPM (2404.06395), SmolLM
+    decay_share: Probability = 0.2  # SmolLM-135M: 20 %
+    final_lr_share: Share = 0.0  # SmolLM-135M: linearly to 0
+
+
 class Lora(Part):
     """Low-rank adapters (Hu et al., 2106.09685): which matrices, and how far they can be turned."""
 

@@ -7,8 +7,18 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from tutelage.config.gates import Gates
+from tutelage.config.architecture import Architecture, Tokenizer
 from tutelage.config.part import Part, Table
-from tutelage.config.settings import Checkpoints, Correction, Lora, Optimizer, Pretraining, Reference, Sampling
+from tutelage.config.settings import (
+    Checkpoints,
+    Correction,
+    Lora,
+    Optimizer,
+    PretrainOptimizer,
+    Pretraining,
+    Reference,
+    Sampling,
+)
 from tutelage.types import Split
 
 Seconds = Annotated[float, Field(gt=0.0)]
@@ -40,6 +50,51 @@ class EvaluateStage(ModelStage):
     sampling: Sampling = Sampling(temperature=0.0)
     rewards: tuple[Table, ...] = ({"type": "task"},)
     reward_timeout: Seconds = 10.0  # for one sample
+
+
+class PretrainStage(ModelStage):
+    """Pre-training: predict the next token of every text. Makes the model itself where no policy is before it."""
+
+    type: Literal["pretrain"]
+    source: Table  # of texts
+    decay_source: Table | None = None  # of texts to end with, while the rate of "wsd" falls; None: the same
+    test: Table | None = None  # held-out texts, whose bits per byte are reported
+    evaluate_every: PositiveInt = 100  # steps; and after the last one
+    tokenizer: Tokenizer | None = None  # of a model that begins from nothing; None: the default one
+    architecture: Architecture | None = None  # of a model that begins from nothing; None: the default one
+    context: Annotated[int, Field(ge=2)] = 512  # tokens of a sequence
+    tokens_per_step: PositiveInt = 16_384
+    epochs: PositiveInt = 1
+    steps: PositiveInt | None = None  # None: as many as the epochs give
+    tokens_per_microbatch: PositiveInt = 8192
+    optimizer: PretrainOptimizer = PretrainOptimizer()
+    checkpoints: Checkpoints = Checkpoints(every=100)
+
+    @model_validator(mode="after")
+    def _sizes_go_together(self) -> PretrainStage:
+        below = self.tokens_per_step // self.context * self.context
+        if self.tokens_per_step != below:
+            near = f"{below} or {below + self.context}" if below else f"{self.context}"
+            raise ValueError(f"tokens_per_step: no multiple of context = {self.context}; set it to {near}")
+        if self.tokens_per_microbatch < self.context:
+            raise ValueError(f"tokens_per_microbatch: holds no sequence of context = {self.context} tokens")
+        if self.architecture is not None and (self.architecture.context or self.context) < self.context:
+            raise ValueError(f"architecture.context: the model shall learn from sequences of {self.context} tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _the_end_is_known(self) -> PretrainStage:
+        if self.decay_source is None:
+            return self
+        if self.optimizer.schedule != "wsd":
+            raise ValueError("decay_source: is for the end of optimizer.schedule = 'wsd'")
+        if self.steps is None:
+            raise ValueError("decay_source: of several sources there is no epoch; say how many `steps`")
+        return self
+
+    @property
+    def sequences_per_step(self) -> int:
+        return self.tokens_per_step // self.context
 
 
 class SftStage(ModelStage):
@@ -251,7 +306,8 @@ class CompareStage(AnyStage):
 
 
 Stage = Annotated[
-    EvaluateStage
+    PretrainStage
+    | EvaluateStage
     | SftStage
     | RewardModelStage
     | PreferenceStage

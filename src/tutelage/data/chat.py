@@ -124,15 +124,30 @@ def render_conversation(
     return Rendered(rendered.tokens, [True] * len(rendered.tokens)) if loss_on == "all" else rendered
 
 
+def render_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of a text of its own, between one that begins it and the tokenizer's eos: all of it has a predictor.
+
+    It begins with bos where the tokenizer writes one, else with eos, which so stands between a text and the next.
+    """
+    end = _end_of_text(tokenizer)
+    tokens = _encode_plain(tokenizer, text)
+    return [*([] if tokens[0] == tokenizer.bos_token_id else [end]), *tokens, end]
+
+
 def _render_plain(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, loss_on: LossOn) -> Rendered:
-    if not isinstance(tokenizer.eos_token_id, int):
-        raise ModelError("the tokenizer has no end-of-text token, so a completion could not end")
+    end = _end_of_text(tokenizer)
     if not prompt:
-        text = [*_encode_plain(tokenizer, completion), tokenizer.eos_token_id]
+        text = [*_encode_plain(tokenizer, completion), end]
         return Rendered(text, [True] * len(text))
     before = _encode_plain(tokenizer, prompt)
-    written = [*_encode_plain(tokenizer, completion, first=False), tokenizer.eos_token_id]
+    written = [*_encode_plain(tokenizer, completion, first=False), end]
     return Rendered(before + written, [loss_on == "all"] * len(before) + [True] * len(written))
+
+
+def _end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
+    if not isinstance(tokenizer.eos_token_id, int):
+        raise ModelError("the tokenizer has no end-of-text token, so a completion could not end")
+    return tokenizer.eos_token_id
 
 
 class _Chat:

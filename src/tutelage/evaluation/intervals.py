@@ -60,6 +60,21 @@ def bootstrap_mean(
     return float(low), float(high)
 
 
+def bootstrap_ratio(
+    over: Floats, under: Floats, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """The same interval for a ratio of sums, over / under: whole texts are resampled, each with its own length."""
+    n, ratio = len(over), float(over.sum() / under.sum())
+    if n < 2:
+        raise ValueError("one text says nothing about how much texts differ")
+    rng = np.random.default_rng(seed)
+    drawn = (rng.integers(0, n, (rows, n)) for rows in blocks(resamples, n))
+    ratios = np.concatenate([over[places].sum(axis=1) / under[places].sum(axis=1) for places in drawn])
+    ratios = ratio + (ratios - ratio) * math.sqrt(n / (n - 1))
+    low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
 def blocks(rows: int, columns: int) -> Iterator[int]:
     """Cuts `rows` into pieces of which each fits in memory with that many columns."""
     size = max(1, _DRAWS_AT_ONCE // columns)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tutelage.errors import FailedSamplesError
-from tutelage.evaluation.intervals import Floats, bootstrap_mean, paired_share_difference, wilson
+from tutelage.evaluation.intervals import Floats, bootstrap_mean, bootstrap_ratio, paired_share_difference, wilson
 from tutelage.evaluation.paired import mcnemar, sign_flip
 
 Scores = Mapping[str, Sequence[float | None]]
@@ -86,6 +86,18 @@ def summarise(scores: Scores, seed: int = 0) -> Summary:
     if _decided(values):
         return Summary(mean, *wilson(int(values.sum()), n), n, failed)
     return Summary(mean, *_bootstrap(values, seed), n, failed)
+
+
+def summarise_ratio(over: Floats, under: Floats, seed: int = 0) -> Summary:
+    """What whole texts have together, sum of `over` / sum of `under`: bits for each byte, say. Resampled by text.
+
+    Args:
+        over, under: [D] of each text.
+    """
+    if over.shape != under.shape or not len(over) or not (under > 0).all():
+        raise ValueError("a ratio needs texts, and something above 0 to divide by in each")
+    interval = bootstrap_ratio(over, under, seed=seed) if len(over) > 1 else (None, None)
+    return Summary(float(over.sum() / under.sum()), *interval, len(over), 0)
 
 
 def compare(before: Scores, after: Scores, seed: int = 0) -> Comparison:

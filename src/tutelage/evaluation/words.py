@@ -27,6 +27,17 @@ def summary_in_words(summary: Summary) -> str:
     return f"{signed(summary.mean, 3)} ({span(low, high, 3)})"
 
 
+def bits_in_words(summary: Summary) -> str:
+    """What held-out texts cost, with its 95 % interval.
+
+    >>> bits_in_words(Summary(1.913, 1.874, 1.952, 300, 0))
+    '1.913 bits a byte (1.874–1.952)'
+    """
+    low, high = summary.low, summary.high
+    interval = "one text: no interval" if low is None or high is None else span(low, high, 3)
+    return f"{summary.mean:.3f} bits a byte ({interval})"
+
+
 def compared_in_words(result: Mapping[str, Any]) -> Iterator[str]:
     """How often each contestant of a comparison beats the first, by each judge."""
     for label, found in result["contestants"].items():

@@ -155,6 +155,19 @@ def chunked_logprobs(
     return _Score.apply(hidden_AD, head.weight_VD, head.bias_V, targets_A, scoring)  # pyright: ignore
 
 
+@torch.no_grad()
+def likeliest(hidden_AD: Tensor, head: Head, rows: int = 512) -> Tensor:
+    """[A] int64 the token that each hidden state finds most likely, of equals the first. Chunks as above.
+
+    A soft cap changes no order and is left out.
+    """
+    assert hidden_AD.ndim == 2, hidden_AD.shape
+    tokens_A = torch.empty(len(hidden_AD), dtype=torch.int64, device=hidden_AD.device)
+    for chunk, logits_RV in _chunks(hidden_AD, head.weight_VD, head.bias_V, rows):
+        torch.argmax(logits_RV, -1, out=tokens_A[chunk])
+    return tokens_A
+
+
 @dataclass(frozen=True, slots=True)
 class _Scoring:
     """What a chunk's scores depend on besides tensors."""

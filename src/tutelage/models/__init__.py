@@ -1,6 +1,7 @@
 """Policies: where models come from, loading, the packed forward, saving."""
 
 from tutelage.models.attention import PACKED
+from tutelage.models.create import count_parameters, create_model, llama_config
 from tutelage.models.fetch import fetch
 from tutelage.models.loading import ModelFacts, context_length, describe, load_tokenizer
 from tutelage.models.noise import noisy_embeddings
@@ -17,9 +18,12 @@ __all__ = [
     "RewardModel",
     "ValueModel",
     "context_length",
+    "count_parameters",
+    "create_model",
     "describe",
     "fetch",
     "known_models",
+    "llama_config",
     "load_policy",
     "load_reward_model",
     "load_tokenizer",

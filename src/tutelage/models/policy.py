@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tutelage.config import Lora, Sampling
 from tutelage.errors import ModelError
 from tutelage.functional.label_smoothing import uniform_gap
-from tutelage.functional.logprobs import Head, at_least_fp32, chunked_logprobs, transform_logits
+from tutelage.functional.logprobs import Head, at_least_fp32, chunked_logprobs, likeliest, transform_logits
 from tutelage.models import fused
 from tutelage.models.attention import PACKED, compile_around_attention
 from tutelage.models.layout import layout_of, rounded_up
@@ -90,6 +90,10 @@ class Policy:
             entropy_grad=entropy_grad,
         )
         return logprobs_A[:actions], entropy_A[:actions]
+
+    def guessed(self, states_AD: Tensor, batch: Batch) -> Tensor:
+        """[A] bool: is each action of a packed batch the likeliest token of all?"""
+        return likeliest(states_AD, self._head()) == batch.tokens_N[batch.action_A].to(self.device)
 
     def uniform_gap(self, states_AD: Tensor, batch: Batch) -> Tensor:
         """[A] what label smoothing adds to the cross-entropy of each action, for each share of it."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from tutelage.config import Stage, condition
 from tutelage.errors import GateError
-from tutelage.evaluation import summarise
-from tutelage.evaluation.words import compared_in_words, score_name, summary_in_words
+from tutelage.evaluation import Summary, summarise
+from tutelage.evaluation.words import bits_in_words, compared_in_words, score_name, summary_in_words
 from tutelage.stages import Result
 
 
@@ -31,6 +31,8 @@ def figures(result: Result) -> dict[str, float]:
                 for other, judged in one["beats"].items():
                     found |= {f"{label} beats {other} by {judge}": won["mean"] for judge, won in judged.items()}
         case _:
+            if "bits_per_byte" in result:
+                found = {name: result[name]["mean"] for name in ("bits_per_byte", "next_token_accuracy")}
             if "perplexity" in result:
                 found = {"perplexity": result["perplexity"]}
             if result.get("agreement", {}).get("pairs"):
@@ -72,6 +74,8 @@ def in_words(result: Result) -> str:
 
 
 def _held_out_in_words(result: Result) -> str:
+    if "bits_per_byte" in result:
+        return f", {bits_in_words(Summary.of(result['bits_per_byte']))}"
     if "perplexity" in result:
         return f", perplexity {result['perplexity']:.2f}"
     found = result.get("agreement")

@@ -84,10 +84,10 @@ def _root(name: str) -> str:
 
 
 def _digest_of_data(plan: Plan) -> str:
-    """Of all prompts, conversations and judged answers that the plan has read."""
+    """Of all prompts, conversations, judged answers and texts that the plan has read."""
     hashed = hashlib.sha256()
     for value in _values(plan):
-        if isinstance(value, Sequence) and value and is_dataclass(value[0]):
+        if isinstance(value, Sequence) and value and (is_dataclass(value[0]) or isinstance(value[0], str)):
             for row in cast(Sequence[object], value):
                 hashed.update(repr(row).encode("utf-8", "surrogatepass"))
     return hashed.hexdigest()

@@ -6,10 +6,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tutelage.config import LEAVES, Recipe, Table, check_used, reads
+from tutelage.config import LEAVES, Architecture, Recipe, Table, Tokenizer, check_used, reads
 from tutelage.engines import engine_for
 from tutelage.errors import DataError
-from tutelage.models import ResolvedModel, describe, fetch, load_tokenizer, resolve
+from tutelage.models import (
+    ResolvedModel,
+    count_parameters,
+    describe,
+    fetch,
+    llama_config,
+    load_tokenizer,
+    resolve,
+)
 from tutelage.rollouts import check_prompts
 from tutelage.stages import (
     ComparePlan,
@@ -19,10 +27,12 @@ from tutelage.stages import (
     Plan,
     PlayPlan,
     PreferencePlan,
+    PretrainPlan,
     RevisePlan,
     RewardModelPlan,
     RlPlan,
     SftPlan,
+    check_model,
     check_revisions,
     plan_stage,
     refuse_other_tokenizers,
@@ -52,12 +62,17 @@ class RunPlan:
         """The plan in words, with the sizes that follow from it."""
         recipe = self.recipe
         yield f"run       {recipe.name}, seed {recipe.seed}, compute {recipe.compute}"
-        yield f"model     {recipe.model or 'small networks'}: {self.model_source}"
+        beginning = next((p for p in self.stages if isinstance(p, PretrainPlan) and p.from_nothing), None)
+        made = "small networks" if beginning is None else "from nothing"
+        yield f"model     {recipe.model or made}: {self.model_source}"
         if self.model is not None:
             facts = describe(self.model)
             engine = engine_for(recipe.engine, facts.family)
             size = f"{facts.parameters / 1e6:,.0f} M parameters"
             yield f"          {facts.family}, {size}, context {facts.context}, engine {engine}"
+        if beginning is not None:
+            yield f"          {_beginning_line(beginning)}"
+            yield "          what follows is checked against its tokenizer as soon as that is made, ahead of training"
         for number, plan in enumerate(self.stages, start=1):
             yield f"stage {number}   {plan.stage.name} ({plan.stage.type}): {_stage_line(plan)}"
             read = reads(plan.stage, recipe.before(plan.stage.name))
@@ -71,7 +86,7 @@ def plan_recipe(recipe: Recipe, must_reach: bool = True) -> RunPlan:
         must_reach: whether a data set that cannot be reached now is an error, as it is for a run.
     """
     check_trackers(recipe.track)
-    resolved = ResolvedModel("", None, "made by the control stages") if recipe.model is None else resolve(recipe.model)
+    resolved = ResolvedModel("", None, "made by the stages") if recipe.model is None else resolve(recipe.model)
     stages = tuple(plan_stage(stage, recipe, must_reach) for stage in recipe.stage)
     check_used(recipe.stage)  # last: a misspelt name elsewhere may be why nothing uses it
     plan = RunPlan(recipe, stages, resolved.folder, resolved.source)
@@ -87,6 +102,9 @@ def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
     tokenizer = load_tokenizer(model)
     for stage_plan in plan.stages:
         if isinstance(stage_plan, ControlPlan | PlayPlan):
+            continue
+        if isinstance(stage_plan, PretrainPlan):
+            check_model(stage_plan, tokenizer, facts.context)
             continue
         if isinstance(stage_plan, SftPlan):
             render_rows(stage_plan, tokenizer, facts.context)
@@ -115,8 +133,27 @@ def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
             )
 
 
+def _beginning_line(plan: PretrainPlan) -> str:
+    """What a model that is made of nothing will be."""
+    stage, shape, tokens = plan.stage, plan.stage.architecture or Architecture(), plan.stage.tokenizer or Tokenizer()
+    parameters = count_parameters(llama_config(shape, tokens.size, stage.context)) / 1e6
+    return (
+        f"llama, {parameters:.1f} M parameters: {shape.layers} layers of width {shape.width}, {shape.heads} heads of "
+        f"{shape.width // shape.heads} on {shape.key_heads}, MLP of {shape.ffn_width}; context "
+        f"{shape.context or stage.context}; {tokens.size} tokens ({tokens.type})"
+    )
+
+
 def _stage_line(plan: Plan) -> str:
     match plan:
+        case PretrainPlan(stage=stage):
+            size = sum(len(text.encode()) for text in plan.texts) / 1e6
+            long = f"{stage.steps} steps" if stage.steps else f"{stage.epochs} epochs"
+            ends = f", then {_count(len(plan.decay_texts), 'others')}" if stage.decay_source else ""
+            return (
+                f"{long} of {stage.tokens_per_step} tokens ({stage.sequences_per_step} sequences of {stage.context}), "
+                f"of {_count(len(plan.texts), 'texts')}{f' ({size:.1f} MB)' if plan.texts else ''}{ends}"
+            )
         case EvaluatePlan(stage=stage):
             how = f"{stage.samples} samples each at temperature {stage.sampling.temperature}"
             asked = _count(len(plan.prompts), "questions")

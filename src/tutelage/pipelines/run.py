@@ -20,7 +20,16 @@ from tutelage.pipelines.folder import RunFolder, read_result
 from tutelage.pipelines.keys import Key, key_of
 from tutelage.pipelines.plan import RunPlan, check_with_tokenizer, plan_recipe
 from tutelage.report import build_report
-from tutelage.stages import Plan, Result, StageRun, run_stage, with_labels, write_json
+from tutelage.stages import (
+    Plan,
+    PretrainPlan,
+    Result,
+    StageRun,
+    begin_from_nothing,
+    completed,
+    run_stage,
+    write_json,
+)
 from tutelage.training import Metrics, Progress
 from tutelage.training.trackers import open_trackers
 
@@ -101,6 +110,8 @@ class _Life:
             self.made[stage.name] = folder / Path(left).name  # the stage may have had another place when it wrote that
         if "saved" in result:
             self.model = self.made[stage.name]
+            if decision.do == "stands" and isinstance(plan, PretrainPlan) and plan.from_nothing:
+                check_with_tokenizer(self.plan, self.model)
             self.folder.point_at(self.model)
         if decision.do != "stands":
             self._write_cards()
@@ -111,10 +122,14 @@ class _Life:
         if decision.do == "runs" and any(folder.iterdir()):
             self.progress.note(f"{stage.name}: runs again: {decision.why}")
             self._begin_anew(folder, stage)
-        plan = with_labels(plan, self.made)
+        start = self._start(folder, key)
+        begins = self.made.get(getattr(stage, "start", None) or "", self.model)
+        if isinstance(plan, PretrainPlan) and plan.from_nothing:
+            begins = begin_from_nothing(plan, self.plan.recipe, folder, self.progress.note)
+            check_with_tokenizer(self.plan, begins)  # all that follows too, before the time for this one is spent
+        plan = completed(plan, self.made, begins, folder, self.progress.note)
         steps = getattr(plan, "total_steps", 0)  # stages that train have some
         self.progress.begin_stage(stage.name, stage.type, index + 1, len(self.plan.stages), steps)
-        begins = self.made.get(getattr(stage, "start", None) or "", self.model)
         run = StageRun(
             recipe=self.plan.recipe,
             stage=stage,
@@ -125,7 +140,7 @@ class _Life:
             metrics=self.metrics,
             samples=self.samples,
             progress=self.progress,
-            start=self._start(folder, key),
+            start=start,
         )
         result = run_stage(plan, run)
         write_json(folder / "result.json", result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tutelage.config import (
     LabelStage,
     PlayStage,
     PreferenceStage,
+    PretrainStage,
     Recipe,
     ReviseStage,
     RewardModelStage,
@@ -31,6 +32,14 @@ from tutelage.stages.labelled import best_answers, labelled
 from tutelage.stages.model_rewards import refuse_other_tokenizers
 from tutelage.stages.play import PlayPlan, plan_play, run_play
 from tutelage.stages.preference import PreferencePlan, plan_preference, run_preference
+from tutelage.stages.pretrain import (
+    PretrainPlan,
+    begin_from_nothing,
+    check_model,
+    plan_pretrain,
+    run_pretrain,
+    tokenised,
+)
 from tutelage.stages.revise import RevisePlan, check_revisions, plan_revise, run_revise
 from tutelage.stages.reward_model import RewardModelPlan, plan_reward_model, run_reward_model
 from tutelage.stages.rl import run_rl
@@ -38,7 +47,8 @@ from tutelage.stages.rl_plan import RlPlan, plan_rl, text_rows
 from tutelage.stages.sft import SftPlan, plan_sft, render_rows, run_sft
 
 Plan = (
-    EvaluatePlan
+    PretrainPlan
+    | EvaluatePlan
     | SftPlan
     | RewardModelPlan
     | PreferencePlan
@@ -58,6 +68,8 @@ def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
         must_reach: whether a data set that cannot be reached now is an error; else its stage is planned without it.
     """
     match stage:
+        case PretrainStage():
+            return plan_pretrain(stage, recipe, must_reach)
         case EvaluateStage():
             return plan_evaluate(stage, recipe, must_reach)
         case SftStage():
@@ -83,6 +95,8 @@ def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
 def run_stage(plan: Plan, run: StageRun) -> Result:
     """Runs a planned stage and returns its result."""
     match plan:
+        case PretrainPlan():
+            return run_pretrain(plan, run)
         case EvaluatePlan():
             return run_evaluate(plan, run)
         case SftPlan():
@@ -105,9 +119,18 @@ def run_stage(plan: Plan, run: StageRun) -> Result:
             return run_play(plan, run)
 
 
-def with_labels(plan: Plan, made: Mapping[str, Path]) -> Plan:
-    """The plan with the data that a stage before it has made by now."""
+def completed(
+    plan: Plan, made: Mapping[str, Path], model: Path | None, folder: Path, note: Callable[[str], None]
+) -> Plan:
+    """The plan with what is known only now that the stage is reached: judged answers of one before it, its tokens.
+
+    Args:
+        model: the folder of the model that it begins with.
+        folder: the stage's own.
+    """
     match plan:
+        case PretrainPlan() if model is not None:
+            return tokenised(plan, model, folder, note)
         case SftPlan(stage=stage) if stage.source.get("type") == "stage":
             least = float(stage.source.get("least", -math.inf))
             return replace(plan, conversations=best_answers(made[stage.source["stage"]], least))
@@ -125,6 +148,7 @@ __all__ = [
     "Plan",
     "PlayPlan",
     "PreferencePlan",
+    "PretrainPlan",
     "Result",
     "RevisePlan",
     "RewardModelPlan",
@@ -132,12 +156,14 @@ __all__ = [
     "SftPlan",
     "StageRun",
     "check_revisions",
+    "begin_from_nothing",
+    "check_model",
+    "completed",
     "plan_stage",
     "refuse_other_tokenizers",
     "render_rows",
     "rows_of_prompts",
     "run_stage",
     "text_rows",
-    "with_labels",
     "write_json",
 ]

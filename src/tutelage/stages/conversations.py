@@ -21,6 +21,23 @@ def load_conversations(table: object, where: str, must_reach: bool) -> Sequence[
     return unless_unreachable(source.load_conversations, must_reach)
 
 
+def load_texts(table: object, where: str, must_reach: bool) -> Sequence[str]:
+    """The texts of a source, a plain prompt together with its completion. None where it cannot be reached now.
+
+    Raises:
+        DataError: a row is a conversation of turns.
+    """
+    texts: list[str] = []
+    for conversation in load_conversations(table, where, must_reach):
+        if conversation.prompt is None or conversation.completion is None:
+            raise DataError(
+                f"{where}: {conversation.id!r} has turns, and pre-training reads texts; name the field that is one as "
+                "`text`, set plain = true for questions and answers, or take an sft stage with loss_on = 'all'"
+            )
+        texts.append(conversation.prompt + conversation.completion)
+    return texts
+
+
 def conversation_rows(
     tokenizer: PreTrainedTokenizerBase,
     conversations: Sequence[Conversation],

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from tutelage.algorithms import supervised_loss
 from tutelage.config import Recipe, SftStage, Table
 from tutelage.data import Conversation
 from tutelage.data.packing import Row, pack
@@ -21,10 +20,11 @@ from tutelage.rollouts import places_of_step
 from tutelage.seeds import derive_seed
 from tutelage.stages.context import Result, StageRun, prompts_of
 from tutelage.stages.conversations import conversation_rows, load_conversations
+from tutelage.stages.imitation import imitation_loss
 from tutelage.stages.kept_weights import blend, copies, take
 from tutelage.stages.labelled import names_stage
 from tutelage.training import STOP, State, fit, update
-from tutelage.types import Actions, Batch, Loss, Message, Split
+from tutelage.types import Batch, Loss, Message, Split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -142,21 +142,10 @@ class SftTask:
     def loss(self, policy: Policy, batch: Batch) -> Sequence[Loss]:
         with self._noise(policy, batch):
             states_AD = policy.states(batch)
-        logprobs_A, entropy_A = policy.score_states(states_AD, batch)
-        advantages_A = batch.fields["advantages"].to(logprobs_A.device)
-        loss = supervised_loss(
-            Actions(
-                logprobs_A=logprobs_A,
-                entropy_A=entropy_A,
-                advantages_A=advantages_A,
-                behaviour_A=logprobs_A.detach(),
-                reference_A=None,
-                sequence_A=batch.sequence_A.to(logprobs_A.device),
-                sequences=batch.sequences,
-            )
-        )
+        loss = imitation_loss(policy, batch, states_AD)
         if self.stage.label_smoothing:
             gap_A = policy.uniform_gap(states_AD, batch)
+            advantages_A = batch.fields["advantages"].to(gap_A.device)
             smoothed = loss.total + self.stage.label_smoothing * (advantages_A * gap_A).sum()
             return (replace(loss, total=smoothed),)
         return (loss,)

@@ -4,7 +4,7 @@ from tutelage.training.checkpoint import load_checkpoint
 from tutelage.training.fit import Task, fit
 from tutelage.training.metrics import Metrics
 from tutelage.training.progress import Progress, Quiet
-from tutelage.training.state import STOP, State, learning_rate
+from tutelage.training.state import STOP, State, decay_begins, learning_rate
 from tutelage.training.trust_region import trust_region_update
 from tutelage.training.update import update
 
@@ -15,6 +15,7 @@ __all__ = [
     "Quiet",
     "State",
     "Task",
+    "decay_begins",
     "fit",
     "learning_rate",
     "load_checkpoint",

@@ -100,7 +100,12 @@ def learning_rate(settings: Optimizer, step: int, total_steps: int) -> float:
         return settings.lr
     begin = settings.warmup_steps
     if settings.schedule == "wsd":
-        begin = max(begin, total_steps - 1 - round(settings.decay_share * total_steps))
+        begin = decay_begins(settings, total_steps)
     way = min(1.0, max(0.0, (step - begin) / max(1, total_steps - 1 - begin)))
     left = 1.0 - way if settings.schedule in ("linear", "wsd") else 0.5 * (1.0 + math.cos(math.pi * way))
     return settings.lr * (settings.final_lr_share + (1.0 - settings.final_lr_share) * left)
+
+
+def decay_begins(settings: Optimizer, total_steps: int) -> int:
+    """The last step (from 0) whose rate is still the peak under "wsd"; those after it decay."""
+    return max(settings.warmup_steps, total_steps - 1 - round(settings.decay_share * total_steps))
