@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tutelage.errors import FailedSamplesError
-from tutelage.evaluation import compare, is_binary, summarise
-from tutelage.evaluation.intervals import bootstrap_mean, paired_share_difference, wilson
+from tutelage.evaluation import compare, is_binary, summarise, summarise_ratio
+from tutelage.evaluation.intervals import bootstrap_mean, bootstrap_ratio, paired_share_difference, wilson
 from tutelage.evaluation.paired import mcnemar, sign_flip
 
 
@@ -100,3 +100,15 @@ def test_comparison_of_anything_else_flips_signs_of_question_means():
     assert change.difference == pytest.approx(1 / 6)
     assert change.p_value == sign_flip(differences, seed=2)
     assert (change.low, change.high) == bootstrap_mean(differences, seed=2)
+
+
+def test_a_ratio_is_of_all_texts_together():
+    bits, size = np.array([10.0, 30.0, 8.0]), np.array([5.0, 20.0, 3.0])
+    summary = summarise_ratio(bits, size)
+    assert summary.mean == pytest.approx(48 / 28)
+    assert (summary.low, summary.high) == bootstrap_ratio(bits, size)
+    assert summary.numbers["n"] == 3
+    alone = summarise_ratio(bits[:1], size[:1])
+    assert (alone.mean, alone.low, alone.high) == (2.0, None, None)
+    with pytest.raises(ValueError, match="a ratio needs texts"):
+        summarise_ratio(bits, np.array([5.0, 0.0, 3.0]))

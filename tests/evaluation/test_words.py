@@ -3,7 +3,7 @@
 import pytest
 
 from tutelage.evaluation import Comparison, Summary
-from tutelage.evaluation.words import comparison_in_words, p_in_words, score_name, summary_in_words
+from tutelage.evaluation.words import bits_in_words, comparison_in_words, p_in_words, score_name, summary_in_words
 
 
 def test_summaries():
@@ -11,6 +11,11 @@ def test_summaries():
     assert summary_in_words(Summary(1.0, 0.981, 1.0, 200, 0)) == "100 % (98–100)"
     assert summary_in_words(Summary(-0.2, -0.51, 0.11, 50, 0)) == "−0.200 (−0.510 to 0.110)"
     assert summary_in_words(Summary(0.5, None, None, 1, 0)) == "0.5 (one question: no interval)"
+
+
+def test_bits():
+    assert bits_in_words(Summary(1.913, 1.874, 1.952, 300, 0)) == "1.913 bits a byte (1.874–1.952)"
+    assert bits_in_words(Summary(0.5, None, None, 1, 0)) == "0.500 bits a byte (one text: no interval)"
 
 
 def test_comparisons():

@@ -19,7 +19,14 @@ from transformers.generation.logits_process import (
 
 from tutelage.config import Sampling
 from tutelage.functional import logprobs
-from tutelage.functional.logprobs import Head, chunked_logprobs, entropy, gather_logprobs, transform_logits
+from tutelage.functional.logprobs import (
+    Head,
+    chunked_logprobs,
+    entropy,
+    gather_logprobs,
+    likeliest,
+    transform_logits,
+)
 
 TRANSFORMS: list[dict[str, Any]] = [
     {},
@@ -208,6 +215,17 @@ def test_no_logits_are_kept_and_no_more_than_two_chunks_exist() -> None:
         logprobs_A.sum().backward()
     assert max(kept) <= hidden_AD.numel()
     assert max(largest) <= 101 * 99  # 13 chunks of 100, where all the logits are 1300 * 99
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 512])
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_likeliest_token_is_that_of_the_full_logits(rows: int, biased: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = torch.randn(20, 6, generator=generator), torch.randn(11, 6, generator=generator)
+    bias = 3 * torch.randn(11, generator=generator) if biased else None
+    found = likeliest(hidden, Head(weight, bias, softcap=2.0), rows)
+    assert found.equal(F.linear(hidden, weight, bias).argmax(-1))
+    assert len(set(found.tolist())) > 3
 
 
 def test_no_actions_have_no_logprobs() -> None:

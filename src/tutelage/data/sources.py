@@ -14,12 +14,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from tutelage.config import Part, Table, build, nearest
+from tutelage.data.arithmetic_text import ArithmeticTextSource
 from tutelage.data.chat import Conversation
 from tutelage.data.formats import Use
 from tutelage.data.mixture import T, mix, weights_of_sizes
 from tutelage.data.packaged import PACKAGED, read_package
 from tutelage.data.preferences import Judged
-from tutelage.data.rows import Placed, read_hub, read_jsonl, read_parquet, read_python
+from tutelage.data.rows import Placed, read_hub, read_jsonl, read_parquet, read_python, read_text
 from tutelage.data.source import AnySource, Source
 from tutelage.types import Prompt
 
@@ -50,6 +51,20 @@ class ParquetSource(Source):
 
     def rows(self) -> Iterator[Placed]:
         return read_parquet(self.path)
+
+
+class TextSource(Source):
+    """A text file, or a folder whose `.txt` files are a text each."""
+
+    type: Literal["text"] = "text"
+    path: Path
+
+    @property
+    def title(self) -> str:
+        return str(self.path)
+
+    def rows(self) -> Iterator[Placed]:
+        return read_text(self.path)
 
 
 class HubSource(Source):
@@ -152,6 +167,8 @@ SOURCES: dict[str, type[AnySource]] = {
     "python": PythonSource,
     "package": PackageSource,
     "mixture": MixtureSource,
+    "text": TextSource,
+    "arithmetic-text": ArithmeticTextSource,
 }
 
 

@@ -54,24 +54,26 @@ def bootstrap_mean(
         raise ValueError("one question says nothing about how much questions differ")
     rng = np.random.default_rng(seed)
     means = np.concatenate([values[rng.integers(0, n, (rows, n))].mean(axis=1) for rows in blocks(resamples, n)])
-    # A resample's variance is (n - 1) / n of the unbiased one: small evaluations would look too sure.
-    means = mean + (means - mean) * math.sqrt(n / (n - 1))
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    return _percentiles(means, mean, n, confidence)
 
 
 def bootstrap_ratio(
     over: Floats, under: Floats, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """The same interval for a ratio of sums, over / under: whole texts are resampled, each with its own length."""
+    """The same interval for a ratio of sums, over / under: whole texts are resampled, long ones and short ones."""
     n, ratio = len(over), float(over.sum() / under.sum())
     if n < 2:
         raise ValueError("one text says nothing about how much texts differ")
     rng = np.random.default_rng(seed)
     drawn = (rng.integers(0, n, (rows, n)) for rows in blocks(resamples, n))
     ratios = np.concatenate([over[places].sum(axis=1) / under[places].sum(axis=1) for places in drawn])
-    ratios = ratio + (ratios - ratio) * math.sqrt(n / (n - 1))
-    low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return _percentiles(ratios, ratio, n, confidence)
+
+
+def _percentiles(resampled: Floats, found: float, n: int, confidence: float) -> tuple[float, float]:
+    # A resample's variance is (n - 1) / n of the unbiased one: small evaluations would look too sure.
+    widened = found + (resampled - found) * math.sqrt(n / (n - 1))
+    low, high = np.quantile(widened, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 

@@ -64,7 +64,9 @@ def check_model(plan: PretrainPlan, tokenizer: PreTrainedTokenizerBase, context:
     """Raises DataError where the model cannot take such sequences, ModelError where its texts cannot end."""
     render_text(tokenizer, "text")
     if plan.stage.context > context:
-        raise DataError(f"{plan.stage.name}.context: {plan.stage.context} is above the model's own, {context}; lower it")
+        raise DataError(
+            f"{plan.stage.name}.context: {plan.stage.context} is above the model's own, {context}; lower it"
+        )
 
 
 def begin_from_nothing(plan: PretrainPlan, recipe: Recipe, folder: Path, note: Note) -> Path:
@@ -86,11 +88,11 @@ def tokenised(plan: PretrainPlan, model: Path, folder: Path, note: Note) -> Pret
     corpus = kept_corpus(folder / "corpus.safetensors", tokenizer, plan.texts)
     plan = replace(plan, corpus=corpus)
     if plan.decay_texts:
-        plan = replace(
-            plan, decay_corpus=kept_corpus(folder / "decay-corpus.safetensors", tokenizer, plan.decay_texts)
-        )
+        plan = replace(plan, decay_corpus=kept_corpus(folder / "decay-corpus.safetensors", tokenizer, plan.decay_texts))
     tokens, size = len(corpus.tokens_T), sum(len(text.encode()) for text in plan.texts)
-    note(f"{plan.stage.name}: {len(plan.texts)} texts, {size / 1e6:.1f} MB, {tokens} tokens of {size / tokens:.2f} bytes")
+    note(
+        f"{plan.stage.name}: {len(plan.texts)} texts, {size / 1e6:.1f} MB, {tokens} tokens of {size / tokens:.2f} bytes"
+    )
     return plan
 
 
