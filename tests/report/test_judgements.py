@@ -31,6 +31,13 @@ def test_returns_of_policies_that_were_played(tmp_path: Path) -> None:
     assert outcome(run).startswith("Mean return: after −102.000 (−10")
 
 
+def test_bits_of_held_out_texts(tmp_path: Path) -> None:
+    bits = [{"mean": mean, "low": mean - 0.04, "high": mean + 0.04, "n": 40} for mean in (1.913, 1.5)]
+    run = run_of(tmp_path, *((name, "pretrain", {"bits_per_byte": bit}) for name, bit in zip("ab", bits, strict=True)))
+    assert outcome(run) == "Held-out texts: a 1.913 bits a byte (1.873–1.953), b 1.500 bits a byte (1.460–1.540)."
+    build_report(run)
+
+
 def test_agreement_with_people(tmp_path: Path) -> None:
     agreement = {"pairs": 90, "accuracy": NUMBERS, "by_margin": PARTS, "calibration_error": 0.04, "people": 0.87}
     run = run_of(tmp_path, ("reward", "reward-model", {"steps": 3, "agreement": agreement}))

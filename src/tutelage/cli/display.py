@@ -21,6 +21,7 @@ SHOWN: Mapping[str, tuple[str, str]] = {
     "reward": ("reward", ".3f"),
     "score": ("score", ".1%"),
     "loss": ("loss", ".4f"),
+    "bits_per_byte": ("bits/byte", ".3f"),
     "entropy": ("entropy", ".3f"),
     "kl": ("KL", ".4f"),
     "length": ("length", ".1f"),

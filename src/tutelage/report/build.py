@@ -25,13 +25,13 @@ from tutelage.report.judgements import (
 )
 from tutelage.report.read import Run, StageRecord, read_run
 from tutelage.report.samples import browser, pairs
-from tutelage.report.story import EvaluationTable, evaluation_tables, headline, returns_in_words
+from tutelage.report.story import EvaluationTable, evaluation_tables, headline, held_out_in_words, returns_in_words
 from tutelage.training.metrics import MEANINGS, Meaning, meaning
 from tutelage.training.progress import duration
 
 _FIRST = (
-    "reward", "score", "entropy", "kl", "length", "truncated", "clipped", "loss", "grad_norm", "mismatch",
-    "tokens_per_second",
+    "reward", "score", "bits_per_byte", "next_token_accuracy", "entropy", "kl", "length", "truncated", "clipped", "loss",
+    "grad_norm", "mismatch", "tokens_per_second",
 )  # fmt: skip
 _PHASES = (("generate_seconds", "sampling"), ("reward_seconds", "rewards"), ("learn_seconds", "learning"))
 _REASONS = 20
@@ -83,7 +83,8 @@ def _headline(run: Run) -> str:
     compared = headline_of_comparisons(comparison_tables(run))
     if compared or tables:
         return compared or headline(tables)
-    return returns_in_words(run) or headline_of_agreement(agreement_rows(run)) or headline(tables)
+    told = returns_in_words(run) or headline_of_agreement(agreement_rows(run)) or held_out_in_words(run)
+    return told or headline(tables)
 
 
 def _render(run: Run) -> str:

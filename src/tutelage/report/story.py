@@ -9,7 +9,7 @@ from typing import Any
 
 from tutelage.errors import FailedSamplesError
 from tutelage.evaluation import Comparison, Summary, compare, is_binary, summarise
-from tutelage.evaluation.words import comparison_in_words, score_name, summary_in_words
+from tutelage.evaluation.words import bits_in_words, comparison_in_words, score_name, summary_in_words
 from tutelage.report.read import Run, StageRecord
 
 _SAME = ("environment", "split", "sampling", "rewards")
@@ -87,6 +87,13 @@ def returns_in_words(run: Run) -> str | None:
     played = [(stage.name, stage.result["scores"]) for stage in run.stages if stage.kind == "play" and stage.result]
     told = [f"{name} {summary_in_words(summarise(scores))}" for name, scores in played]
     return f"Mean return: {', '.join(told)}." if told else None
+
+
+def held_out_in_words(run: Run) -> str | None:
+    """What held-out texts cost each model that was pre-trained, in a sentence; None where none was measured."""
+    measured = [(stage.name, (stage.result or {}).get("bits_per_byte")) for stage in run.stages]
+    told = [f"{name} {bits_in_words(Summary.of(found))}" for name, found in measured if found is not None]
+    return f"Held-out texts: {', '.join(told)}." if told else None
 
 
 def headline(tables: Sequence[EvaluationTable]) -> str:

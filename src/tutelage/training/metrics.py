@@ -26,6 +26,13 @@ MEANINGS: dict[str, Meaning] = {
     "reward": Meaning("Reward", "Mean reward of the step's samples, all components weighted and added."),
     "reward_std": Meaning("Reward spread", "Standard deviation of the reward over the step's samples."),
     "score": Meaning("Score", "Mean of the task's own score, the share of right answers where it is 0 or 1."),
+    "bits_per_byte": Meaning(
+        "Bits per byte",
+        "What a byte of the held-out texts costs under the model; the lower the better, whatever the tokenizer.",
+    ),
+    "next_token_accuracy": Meaning(
+        "Next-token accuracy", "Share of the held-out texts' tokens that are the model's first guess."
+    ),
     "entropy": Meaning(
         "Entropy", "How undecided the policy is at each token, in nats; near 0 it has stopped exploring."
     ),
