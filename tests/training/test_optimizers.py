@@ -81,3 +81,16 @@ def test_schedules_by_hand(schedule: str, expected: list[float]) -> None:
     rates = [learning_rate(settings, step, 12) / 2.0 for step in range(12)]
     assert rates[: len(expected)] == pytest.approx(expected)
     assert rates[-1] == pytest.approx(1.0 if schedule == "constant" else 0.1)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_matrices_decay_and_gains_and_biases_do_not(kind: str) -> None:
+    policy = Policy(tiny_model("qwen2"), tiny_tokenizer(), torch.float32)
+    state = State(policy, Optimizer(type=kind, lr=0.01, weight_decay=0.5))  # type: ignore[arg-type]
+    before = {name: master.detach().clone() for name, master in policy.masters.items()}
+    for master in policy.masters.values():
+        master.grad = torch.zeros_like(master)
+    state.optimizer.step()
+    for name, master in policy.masters.items():
+        left = 1.0 if master.ndim == 1 else 1.0 - 0.01 * 0.5
+        assert torch.allclose(master, left * before[name], atol=1e-7), name

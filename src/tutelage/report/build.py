@@ -30,8 +30,8 @@ from tutelage.training.metrics import MEANINGS, Meaning, meaning
 from tutelage.training.progress import duration
 
 _FIRST = (
-    "reward", "score", "bits_per_byte", "next_token_accuracy", "entropy", "kl", "length", "truncated", "clipped", "loss",
-    "grad_norm", "mismatch", "tokens_per_second",
+    "reward", "score", "bits_per_byte", "next_token_accuracy", "entropy", "kl", "length", "truncated", "clipped",
+    "loss", "grad_norm", "mismatch", "tokens_per_second",
 )  # fmt: skip
 _PHASES = (("generate_seconds", "sampling"), ("reward_seconds", "rewards"), ("learn_seconds", "learning"))
 _REASONS = 20

@@ -48,6 +48,8 @@ def build_optimizer(
     """
     chosen = {id(matrix) for matrix in matrices} if settings.type == "muon" else set[int]()
     others = [{**group, "params": [p for p in group["params"] if id(p) not in chosen]} for group in groups]
+    if settings.weight_decay:
+        others = [part for group in others for part in _matrices_and_vectors(group)]
     adamw = torch.optim.AdamW(
         others, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay, fused=True
     )
@@ -61,6 +63,13 @@ def build_optimizer(
         adjust_lr_fn="match_rms_adamw",
     )
     return Joined(adamw, muon)
+
+
+def _matrices_and_vectors(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """Weight decay is of what multiplies: gains of norms, which begin at 1, and biases keep their size."""
+    matrices, vectors = ([p for p in group["params"] if (p.ndim > 1) == wide] for wide in (True, False))
+    parts = {**group, "params": matrices}, {**group, "params": vectors, "weight_decay": 0.0}
+    return [part for part in parts if part["params"]]
 
 
 def hidden_matrices(masters: Mapping[str, Tensor]) -> list[Tensor]:
