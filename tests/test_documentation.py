@@ -27,6 +27,7 @@ from tutelage.config import (
     PreferenceStage,
     Pretraining,
     Principle,
+    PruneStage,
     Recipe,
     Reference,
     ReviseStage,
@@ -36,6 +37,7 @@ from tutelage.config import (
     SftStage,
     read_recipe,
 )
+from tutelage.config.repeat import Repeat
 from tutelage.pipelines import plan_recipe
 from tutelage.stages import RewardModelPlan
 
@@ -59,7 +61,7 @@ def test_the_recipe_on_the_recipes_page_passes_check(tmp_path: Path) -> None:
 
 PARTS = [
     Recipe, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage, LabelStage, ReviseStage, Principle,
-    CompareStage, Contestant, ControlStage, PlayStage, Pretraining, Lora,
+    CompareStage, Contestant, ControlStage, PlayStage, PruneStage, Repeat, Pretraining, Lora,
 ]  # fmt: skip
 
 

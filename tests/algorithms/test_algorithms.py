@@ -260,7 +260,8 @@ def test_a_missing_reference_is_refused() -> None:
 
 def test_who_needs_a_reference() -> None:
     assert {name for name, algorithm in EVERY.items() if algorithm.needs_reference} == {
-        "grpo", "grpo, unbiased k3", "grpo, exact", "rloo with anchor", "ppo with everything"
+        "grpo", "grpo, unbiased k3", "grpo, exact", "rloo with anchor", "ppo with everything", "distillation",
+        "distillation, sampled",
     }  # fmt: skip
 
 

@@ -253,7 +253,7 @@ def test_what_follows_is_checked_before_the_training_begins(tmp_path: Path) -> N
 
 def test_later_stages_go_on_with_it(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, SFT + MID.format(folder=tmp_path) + 'start = "begin"\n')
-    result, metrics = run(path, "begin.steps=3")
+    result, metrics = run(path, "begin.steps=3", "then.keep=true")
     assert result["steps"] == 3
     assert [line["stage"] for line in metrics][:6] == ["begin"] * 3 + ["then"] * 2 + ["mid"]
 

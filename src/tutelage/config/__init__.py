@@ -1,8 +1,8 @@
 """What a run is. Imports no torch."""
 
+from tutelage.config.architecture import LEAST_VOCABULARY, Architecture, Tokenizer
 from tutelage.config.artefacts import LEAVES, check_used, newest, reads, references
 from tutelage.config.gates import condition
-from tutelage.config.architecture import LEAST_VOCABULARY, Architecture, Tokenizer
 from tutelage.config.part import Part, Table, build, load_object, nearest, validate
 from tutelage.config.recipe import BASE, Recipe, read_recipe
 from tutelage.config.settings import (
@@ -27,9 +27,10 @@ from tutelage.config.stages import (
     ModelStage,
     PlayStage,
     PreferenceStage,
-    Principle,
-    ReviseStage,
     PretrainStage,
+    Principle,
+    PruneStage,
+    ReviseStage,
     RewardModelStage,
     RlStage,
     SftStage,
@@ -38,8 +39,8 @@ from tutelage.config.stages import (
 
 __all__ = [
     "BASE",
-    "LEAVES",
     "LEAST_VOCABULARY",
+    "LEAVES",
     "Architecture",
     "Checkpoints",
     "CompareStage",
@@ -58,6 +59,7 @@ __all__ = [
     "PretrainStage",
     "Pretraining",
     "Principle",
+    "PruneStage",
     "Recipe",
     "Reference",
     "ReviseStage",

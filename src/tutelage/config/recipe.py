@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field
 
-from tutelage.config.artefacts import LEAVES, check_artefacts
+from tutelage.config.artefacts import LEAVES, check_artefacts, newest
 from tutelage.config.figures import check_gates
 from tutelage.config.part import Part, Table, nearest, validate
 from tutelage.config.repeat import unrolled
@@ -28,6 +28,7 @@ class Recipe(Part):
 
     name: Name
     model: str | None = None  # None: a `pretrain` stage makes one, or control and play stages need none
+    models: dict[str, str] = Field(default_factory=dict[str, str])  # others, by names that stages may begin with
     seed: int = 0
     compute: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the machine has it in hardware
     compile_layers: bool = False  # half a minute at first; for models and machines that our own kernels do not serve
@@ -44,7 +45,17 @@ class Recipe(Part):
     def policies_before(self, name: str) -> list[str]:
         """The names of the policies that the stage of that name finds. None: a `pretrain` stage makes one."""
         base = [] if self.model is None else [BASE]
-        return [*base, *(stage.name for stage in self.before(name) if LEAVES[stage.type] == "policy")]
+        return [*base, *self.models, *(stage.name for stage in self.before(name) if LEAVES[stage.type] == "policy")]
+
+    def root(self, stage: Stage) -> str | None:
+        """Where a stage's model comes from in the end: "base", one of `models`, or a stage that made one."""
+        if not isinstance(stage, ModelStage):
+            return None if self.model is None else BASE
+        before = {other.name: other for other in self.before(stage.name)}
+        begins = stage.start or newest(stage, tuple(before.values()))
+        if begins is None:
+            return stage.name if self.model is None else BASE
+        return self.root(before[begins]) if begins in before else begins
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -72,6 +83,9 @@ def _check_names(recipe: Recipe) -> None:
     if not recipe.stage:
         raise ConfigError("stage: a recipe needs at least one [[stage]]")
     names = [stage.name for stage in recipe.stage]
+    for name in recipe.models:
+        if name in (BASE, *names):
+            raise ConfigError(f"models.{name}: a stage, or the recipe's own model, has that name; take another")
     for i, name in enumerate(names):
         if name == BASE:
             raise ConfigError(f"stage[{i}].name: '{BASE}' is what `start` calls the recipe's model; take another")

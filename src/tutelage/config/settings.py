@@ -88,15 +88,17 @@ class Checkpoints(Part):
 
 
 class Reference(Part):
-    """How the anchor moves: not at all, to the policy every so many steps, or slowly after it."""
+    """What the anchor is: the policy as the stage found it, which may move after the policy, or another model."""
 
     every: PositiveInt | None = None  # steps; 400 in DeepSeek-R1-Zero (2501.12948)
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # share of itself that it keeps in a step
 
+    model: str | None = None  # a stage, "base" or one of the recipe's models: a teacher, for `distillation`
+
     @model_validator(mode="after")
     def _one_way(self) -> Reference:
-        if self.every is not None and self.ema is not None:
-            raise ValueError("give either every or ema, not both")
+        if sum(way is not None for way in (self.every, self.ema, self.model)) > 1:
+            raise ValueError("give only one of every, ema and model")
         return self
 
     @property

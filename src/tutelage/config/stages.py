@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from tutelage.config.gates import Gates
 from tutelage.config.architecture import Architecture, Tokenizer
+from tutelage.config.gates import Gates
 from tutelage.config.part import Part, Table
 from tutelage.config.settings import (
     Checkpoints,
@@ -270,6 +270,16 @@ class ReviseStage(ModelStage):
     sampling: Sampling = Sampling()
 
 
+class PruneStage(ModelStage):
+    """Leaves the policy with fewer layers: a smaller model that begins near the larger one, to be distilled into.
+
+    Layers at even distances, the first and the last among them, as in DistilBERT (Sanh et al., 1910.01108, section 3).
+    """
+
+    type: Literal["prune"]
+    layers: Annotated[int, Field(ge=2)]  # that are kept
+
+
 class Contestant(Part):
     """One side of a comparison: a model, or the best of so many of its answers by a reward model."""
 
@@ -314,6 +324,7 @@ Stage = Annotated[
     | RlStage
     | LabelStage
     | ReviseStage
+    | PruneStage
     | CompareStage
     | ControlStage
     | PlayStage,

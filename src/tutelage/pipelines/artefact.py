@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tutelage.config import BASE, ModelStage, Recipe, Stage, newest, references
 from tutelage.errors import RunFolderError
 from tutelage.pipelines.keys import Key
 from tutelage.stages import write_json
@@ -65,8 +67,18 @@ def seal(folder: Path, stage: str, kind: str, key: Key) -> Artefact:
     return artefact
 
 
+def given_models(stage: Stage, recipe: Recipe) -> list[str]:
+    """The names of the models that a stage reads and that no stage made: "base", or of the recipe's `models`."""
+    named = {reference.name for reference in references(stage)}
+    if isinstance(stage, ModelStage) and stage.start is None and newest(stage, recipe.before(stage.name)) is None:
+        named.add(BASE)
+    known = [*([] if recipe.model is None else [BASE]), *recipe.models]
+    return [name for name in known if name in named]
+
+
+@cache
 def digest_of_model(folder: Path) -> str:
-    """Of a model that no stage made: its weights, its tokenizer and its config."""
+    """Of a model that no stage made: its weights, its tokenizer and its config. It does not change while we run."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in (".safetensors", ".json"))
     lines = [f"{path.name} {file_digest(path)}" for path in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

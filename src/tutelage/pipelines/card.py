@@ -13,6 +13,7 @@ _HOW = {
     "sft": "Supervised fine-tuning.",
     "reward-model": "A reward model: one score for an answer, opened by `AutoModelForSequenceClassification`.",
     "preference": "Preference optimisation on judged answers.",
+    "prune": "Fewer of the layers.",
     "rl": "Reinforcement learning on its own samples.",
 }
 

@@ -64,6 +64,8 @@ def in_words(result: Result) -> str:
         return f"{result['revised']} of {result['prompts']} answers revised, in {result['judged']}"
     if "reward_model" in result:
         return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['reward_model']}"
+    if result["type"] == "prune":
+        return f"{result['layers']} layers, model in {result['saved']}"
     if result["type"] == "compare":
         return "; ".join(compared_in_words(result))
     if "scores" not in result:

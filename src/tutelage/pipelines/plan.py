@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tutelage.config import LEAVES, Architecture, Recipe, Table, Tokenizer, check_used, reads
+from tutelage.config import BASE, LEAVES, Architecture, Recipe, Table, Tokenizer, check_used, reads
 from tutelage.engines import engine_for
 from tutelage.errors import DataError
 from tutelage.models import (
@@ -28,6 +28,7 @@ from tutelage.stages import (
     PlayPlan,
     PreferencePlan,
     PretrainPlan,
+    PrunePlan,
     RevisePlan,
     RewardModelPlan,
     RlPlan,
@@ -51,12 +52,17 @@ class RunPlan:
     stages: tuple[Plan, ...]
     model: Path | None  # None: not on this machine yet
     model_source: str
+    others: Mapping[str, ResolvedModel]  # the recipe's `models`
 
-    def fetch_model(self, note: Callable[[str], None]) -> Path | None:
-        """The model's folder, fetched if need be. None where no stage begins with one."""
-        if self.recipe.model is None:
-            return None
-        return self.model or fetch(self.recipe.model, note)
+    def fetch_models(self, note: Callable[[str], None]) -> dict[str, Path]:
+        """The folders of all models that no stage makes, by name, fetched if need be."""
+        found = {} if self.recipe.model is None else {BASE: self.model or fetch(self.recipe.model, note)}
+        return found | {name: other.folder or fetch(other.name, note) for name, other in self.others.items()}
+
+    def on_this_machine(self) -> dict[str, Path]:
+        """Those of them that need not be fetched."""
+        folders = {BASE: self.model, **{name: other.folder for name, other in self.others.items()}}
+        return {name: folder for name, folder in folders.items() if folder is not None}
 
     def lines(self) -> Iterator[str]:
         """The plan in words, with the sizes that follow from it."""
@@ -70,6 +76,8 @@ class RunPlan:
             engine = engine_for(recipe.engine, facts.family)
             size = f"{facts.parameters / 1e6:,.0f} M parameters"
             yield f"          {facts.family}, {size}, context {facts.context}, engine {engine}"
+        for name, other in self.others.items():
+            yield f"          {name} is {other.name}: {other.source}"
         if beginning is not None:
             yield f"          {_beginning_line(beginning)}"
             yield "          what follows is checked against its tokenizer as soon as that is made, ahead of training"
@@ -89,19 +97,28 @@ def plan_recipe(recipe: Recipe, must_reach: bool = True) -> RunPlan:
     resolved = ResolvedModel("", None, "made by the stages") if recipe.model is None else resolve(recipe.model)
     stages = tuple(plan_stage(stage, recipe, must_reach) for stage in recipe.stage)
     check_used(recipe.stage)  # last: a misspelt name elsewhere may be why nothing uses it
-    plan = RunPlan(recipe, stages, resolved.folder, resolved.source)
-    if resolved.folder is not None:
-        check_with_tokenizer(plan, resolved.folder)
+    plan = RunPlan(recipe, stages, resolved.folder, resolved.source, {n: resolve(m) for n, m in recipe.models.items()})
+    for name, folder in plan.on_this_machine().items():
+        check_with_tokenizer(plan, name, folder)
     return plan
 
 
-def check_with_tokenizer(plan: RunPlan, model: Path) -> None:
-    """What only the tokenizer and the model's config can tell, before a weight is loaded: does everything fit?"""
+def check_with_tokenizer(plan: RunPlan, root: str, model: Path) -> None:
+    """What only the tokenizer and the model's config can tell, before a weight is loaded: does everything fit?
+
+    Args:
+        root: "base", one of the recipe's models, or a stage that made a model: the stages that descend from it are
+            looked at.
+        model: its folder.
+    """
     facts = describe(model)
     engine_for(plan.recipe.engine, facts.family)
     tokenizer = load_tokenizer(model)
     for stage_plan in plan.stages:
-        if isinstance(stage_plan, ControlPlan | PlayPlan):
+        if isinstance(stage_plan, ControlPlan | PlayPlan | PrunePlan) or plan.recipe.root(stage_plan.stage) not in (
+            root,
+            None,
+        ):
             continue
         if isinstance(stage_plan, PretrainPlan):
             check_model(stage_plan, tokenizer, facts.context)
@@ -183,6 +200,8 @@ def _stage_line(plan: Plan) -> str:
             each = f"{stage.episodes} episodes from" if stage.episodes else f"{stage.length} steps of"
             what = "beginnings" if stage.episodes else "environments"
             return f"{plan.algorithm.type}, {stage.steps} steps, in each {each} {stage.copies} {what}"
+        case PrunePlan(stage=stage):
+            return f"{stage.layers} of the policy's layers"
         case PlayPlan(stage=stage):
             return f"{stage.episodes} episodes of {stage.environment} with {stage.policy or 'the policy so far'}"
         case RlPlan(stage=stage):

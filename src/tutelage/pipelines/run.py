@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from tutelage.config import BASE, LEAVES, ModelStage, Recipe, Stage, newest, reads, references
+from tutelage.config import BASE, LEAVES, Recipe, Stage, reads
 from tutelage.data.journal import Journal
 from tutelage.errors import ConfigError, RunFolderError
-from tutelage.pipelines.artefact import CARD, MANIFEST, Artefact, digest_of_model, seal
+from tutelage.pipelines.artefact import CARD, MANIFEST, Artefact, digest_of_model, given_models, seal
 from tutelage.pipelines.card import card
 from tutelage.pipelines.decide import BEGIN, Decision, begun, decide
 from tutelage.pipelines.figures import check_gates, figures, in_words
@@ -71,11 +70,11 @@ class _Life:
         self, plan: RunPlan, folder: RunFolder, progress: Progress, resumed: bool = False, force: Collection[str] = ()
     ) -> None:
         self.plan, self.folder, self.progress, self.resumed, self.force = plan, folder, progress, resumed, force
-        self.base = plan.fetch_model(progress.note)
-        if plan.model is None and self.base is not None:  # one that was here has been checked with the plan
-            check_with_tokenizer(plan, self.base)
-        self.model = self.base  # the newest policy
-        self.made: dict[str, Path] = {} if self.base is None else {BASE: self.base}
+        self.given = plan.fetch_models(progress.note)  # models that no stage makes
+        for name in self.given.keys() - plan.on_this_machine().keys():  # the others have been checked with the plan
+            check_with_tokenizer(plan, name, self.given[name])
+        self.model = self.given.get(BASE)  # the newest policy
+        self.made = dict(self.given)
         self.left: dict[str, Artefact] = {}
         self.metrics = Metrics(folder.path, open_trackers(plan.recipe.track, folder.path))
         self.samples = Journal(folder.path / "samples.jsonl")
@@ -111,7 +110,7 @@ class _Life:
         if "saved" in result:
             self.model = self.made[stage.name]
             if decision.do == "stands" and isinstance(plan, PretrainPlan) and plan.from_nothing:
-                check_with_tokenizer(self.plan, self.model)
+                check_with_tokenizer(self.plan, stage.name, self.model)
             self.folder.point_at(self.model)
         if decision.do != "stands":
             self._write_cards()
@@ -126,7 +125,7 @@ class _Life:
         begins = self.made.get(getattr(stage, "start", None) or "", self.model)
         if isinstance(plan, PretrainPlan) and plan.from_nothing:
             begins = begin_from_nothing(plan, self.plan.recipe, folder, self.progress.note)
-            check_with_tokenizer(self.plan, begins)  # all that follows too, before the time for this one is spent
+            check_with_tokenizer(self.plan, stage.name, begins)  # what follows too, before time is spent
         plan = completed(plan, self.made, begins, folder, self.progress.note)
         steps = getattr(plan, "total_steps", 0)  # stages that train have some
         self.progress.begin_stage(stage.name, stage.type, index + 1, len(self.plan.stages), steps)
@@ -150,12 +149,8 @@ class _Life:
     def _inputs(self, stage: Stage) -> dict[str, str]:
         """The digests of all that a stage reads."""
         earlier = self.plan.recipe.before(stage.name)
-        digests = {name: self.left[name].digest for name in reads(stage, earlier)}
-        return {BASE: self._base_digest, **digests} if begins_with_base(stage, self.plan.recipe) else digests
-
-    @cached_property
-    def _base_digest(self) -> str:
-        return "" if self.base is None else digest_of_model(self.base)
+        given = {name: digest_of_model(self.given[name]) for name in given_models(stage, self.plan.recipe)}
+        return given | {name: self.left[name].digest for name in reads(stage, earlier)}
 
     def _check_inputs(self, names: Collection[str]) -> None:
         for name in names:
@@ -217,12 +212,3 @@ class _Life:
         except RunFolderError as error:
             self.progress.note(str(error))
             return self.folder.path / "report.html"
-
-
-def begins_with_base(stage: Stage, recipe: Recipe) -> bool:
-    """Does a stage read the recipe's own model?"""
-    if any(reference.name == BASE for reference in references(stage)):
-        return True
-    if not isinstance(stage, ModelStage) or stage.start is not None or recipe.model is None:
-        return False
-    return newest(stage, recipe.before(stage.name)) is None

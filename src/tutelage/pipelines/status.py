@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tutelage.config import BASE, Recipe, Stage, reads
-from tutelage.pipelines.artefact import digest_of_model
+from tutelage.config import Recipe, Stage, reads
+from tutelage.pipelines.artefact import digest_of_model, given_models
 from tutelage.pipelines.decide import Decision, decide
 from tutelage.pipelines.folder import RunFolder
 from tutelage.pipelines.keys import key_of
 from tutelage.pipelines.plan import plan_recipe
-from tutelage.pipelines.run import begins_with_base, refuse_unknown
+from tutelage.pipelines.run import refuse_unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def run_status(out: Path, recipe: Recipe | None = None, force: Collection[str] =
     recipe = recipe or folder.declared()
     refuse_unknown(force, recipe)
     plan = plan_recipe(recipe)
-    base = "" if plan.model is None else digest_of_model(plan.model)
+    here = plan.on_this_machine()
     digests: dict[str, str] = {}
     for stage_plan in plan.stages:
         stage = stage_plan.stage
@@ -42,9 +42,8 @@ def run_status(out: Path, recipe: Recipe | None = None, force: Collection[str] =
         if anew:
             yield StageStatus(stage, Decision("runs", f"its input '{anew[0]}' is made anew"))
             continue
-        inputs = {name: digests[name] for name in names}
-        if begins_with_base(stage, recipe):
-            inputs = {BASE: base, **inputs}
+        given = {name: digest_of_model(here[name]) if name in here else "" for name in given_models(stage, recipe)}
+        inputs = given | {name: digests[name] for name in names}
         key = key_of(stage_plan, recipe, inputs)
         decision = decide(folder.stage_folder(stage.name), key, resumed=False, forced=stage.name in force)
         if decision.artefact is not None:

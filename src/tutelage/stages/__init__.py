@@ -15,6 +15,7 @@ from tutelage.config import (
     PlayStage,
     PreferenceStage,
     PretrainStage,
+    PruneStage,
     Recipe,
     ReviseStage,
     RewardModelStage,
@@ -40,6 +41,7 @@ from tutelage.stages.pretrain import (
     run_pretrain,
     tokenised,
 )
+from tutelage.stages.prune import PrunePlan, run_prune
 from tutelage.stages.revise import RevisePlan, check_revisions, plan_revise, run_revise
 from tutelage.stages.reward_model import RewardModelPlan, plan_reward_model, run_reward_model
 from tutelage.stages.rl import run_rl
@@ -48,6 +50,7 @@ from tutelage.stages.sft import SftPlan, plan_sft, render_rows, run_sft
 
 Plan = (
     PretrainPlan
+    | PrunePlan
     | EvaluatePlan
     | SftPlan
     | RewardModelPlan
@@ -88,6 +91,8 @@ def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
             return plan_compare(stage, recipe, must_reach)
         case ControlStage():
             return plan_control(stage, recipe)
+        case PruneStage():
+            return PrunePlan(stage)
         case PlayStage():
             return plan_play(stage, recipe)
 
@@ -115,6 +120,8 @@ def run_stage(plan: Plan, run: StageRun) -> Result:
             return run_compare(plan, run)
         case ControlPlan():
             return run_control(plan, run)
+        case PrunePlan():
+            return run_prune(plan, run)
         case PlayPlan():
             return run_play(plan, run)
 
@@ -149,15 +156,16 @@ __all__ = [
     "PlayPlan",
     "PreferencePlan",
     "PretrainPlan",
+    "PrunePlan",
     "Result",
     "RevisePlan",
     "RewardModelPlan",
     "RlPlan",
     "SftPlan",
     "StageRun",
-    "check_revisions",
     "begin_from_nothing",
     "check_model",
+    "check_revisions",
     "completed",
     "plan_stage",
     "refuse_other_tokenizers",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tutelage.engines import build_engine
-from tutelage.errors import NonFiniteError
+from tutelage.errors import ModelError, NonFiniteError
 from tutelage.models import Policy, RewardModel, ValueModel, context_length
 from tutelage.rewards import RewardSuite
 from tutelage.stages.collect import Collector
@@ -21,7 +21,7 @@ def run_rl(plan: RlPlan, run: StageRun) -> Result:
     policy = load_learner(plan, run)
     critic = plan.algorithm.needs_critic
     start = None if critic is None or critic.start is None else run.load_reward_model(critic.start)
-    state = run.begin(first_state(plan, policy, start))
+    state = run.begin(first_state(plan, policy, start, load_teacher(plan, run, policy)))
     engine = build_engine(run.recipe.engine, policy)
     with RewardSuite(with_models(plan.rewards, run), plan.stage.reward_timeout) as suite:
         collector = Collector(plan, run, engine, suite)
@@ -52,15 +52,30 @@ def load_learner(plan: RlPlan, run: StageRun) -> Policy:
     return policy
 
 
-def first_state(plan: RlPlan, policy: Policy, start: RewardModel | None = None) -> State:
+def load_teacher(plan: RlPlan, run: StageRun, policy: Policy) -> Policy | None:
+    """The model that the stage names as its reference. Raises ModelError where its tokens are not the policy's."""
+    name = plan.stage.reference.model
+    if name is None:
+        return None
+    teacher = run.load_policy(model=name).freeze()
+    if teacher.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+        raise ModelError(
+            f"{plan.stage.name}.reference.model: the tokenizer of '{name}' is another than the policy's, so it cannot "
+            "judge its tokens; let it teach by text: a `rejection` or `label` stage that starts with it, then `sft`"
+        )
+    return teacher
+
+
+def first_state(plan: RlPlan, policy: Policy, start: RewardModel | None = None, teacher: Policy | None = None) -> State:
     """The policy with all that the algorithm wants beside it: a critic, an anchor of its own, dials, an average.
 
     Args:
         start: what a critic with a body of its own begins as; None: as the policy.
+        teacher: a model that is the reference; None: the policy as it is now.
     """
     algorithm, moves = plan.algorithm, plan.stage.reference.moves
-    critic, reference = algorithm.needs_critic, None
-    if plan.holds_reference:
+    critic, reference = algorithm.needs_critic, teacher
+    if plan.holds_reference and teacher is None:
         reference = policy.twin() if moves else policy.frozen_copy()  # one that moves keeps fp32 masters
     state = State(
         policy,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tutelage.algorithms import Algorithm, build_algorithm
-from tutelage.config import Recipe, RlStage
+from tutelage.algorithms import Algorithm, Distillation, build_algorithm
+from tutelage.config import Recipe, RlStage, nearest
 from tutelage.data import Conversation
 from tutelage.data.packing import Row
 from tutelage.environments import Environment, build_environment
@@ -43,8 +43,9 @@ class RlPlan:
 
         Not so for the exact KL, whose two distributions are wanted side by side.
         """
-        algorithm = self.algorithm
-        return algorithm.needs_reference and (self.stage.lora is None or algorithm.kl_estimator == "exact")
+        algorithm, stage = self.algorithm, self.stage
+        apart = stage.lora is None or stage.reference.model is not None or algorithm.kl_estimator == "exact"
+        return algorithm.needs_reference and apart
 
 
 def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
@@ -87,8 +88,18 @@ def text_rows(plan: RlPlan, tokenizer: PreTrainedTokenizerBase, context: int) ->
 def _refuse_contradictions(stage: RlStage, algorithm: Algorithm, recipe: Recipe) -> None:
     """Options that cannot hold together, or would change nothing."""
     name = stage.name
-    if stage.reference.moves and not algorithm.needs_reference:
+    teacher = stage.reference.model
+    if (stage.reference.moves or teacher is not None) and not algorithm.needs_reference:
         raise ConfigError(f"{name}.reference: '{algorithm.type}' has no reference here; set algorithm.kl above 0")
+    if teacher is not None and teacher not in (known := recipe.policies_before(name)):
+        raise ConfigError(
+            f"{name}.reference.model: '{teacher}' is neither a stage before this one nor one of the recipe's models: "
+            f"{nearest(teacher, known)}"
+        )
+    if teacher is None and isinstance(algorithm, Distillation):
+        raise ConfigError(
+            f"{name}.reference: 'distillation' learns from a teacher; name it: reference = {{ model = NAME }}"
+        )
     if stage.ratio_to == "sampler" and stage.correction.kind != "none":
         raise ConfigError(
             f"{name}.correction: with ratio_to = 'sampler' the ratio itself corrects for the sampler; drop one of both"
