@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.pipelines.parts import tiny_model_folder
 from tutelage.config import read_recipe
 from tutelage.data import corpus as corpus_module
-from tutelage.errors import ConfigError, DataError
+from tutelage.errors import ConfigError, DataError, GateError
 from tutelage.pipelines import plan_recipe, resume_run, run_recipe
 from tutelage.stages import plan_stage, pretrain
 from tutelage.stages.pretrain import PretrainTask, tokenised
@@ -252,10 +252,35 @@ def test_what_follows_is_checked_before_the_training_begins(tmp_path: Path) -> N
 
 
 def test_later_stages_go_on_with_it(tmp_path: Path) -> None:
-    path = write_recipe(tmp_path, SFT + MID.format(folder=tmp_path) + 'start = "begin"\n')
-    result, metrics = run(path, "begin.steps=3", "then.keep=true")
+    path = write_recipe(tmp_path, SFT + "keep = true\n" + MID.format(folder=tmp_path) + 'start = "begin"\n')
+    result, metrics = run(path, "begin.steps=3", "begin.require=bits_per_byte > 1")
     assert result["steps"] == 3
     assert [line["stage"] for line in metrics][:6] == ["begin"] * 3 + ["then"] * 2 + ["mid"]
+    with pytest.raises(GateError, match=r"begin\.require: 'next_token_accuracy >= 0\.9' is not met"):
+        run(path, "begin.steps=3", "begin.require=next_token_accuracy >= 0.9")
+
+
+def test_it_stands_where_nothing_has_changed_and_runs_again_on_other_texts(tmp_path: Path) -> None:
+    class Heard(Quiet):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    path, first, second = write_recipe(tmp_path, SFT), Heard(), Heard()
+    run(path, "begin.steps=3")
+    recipe = read_recipe(path, ["begin.steps=3"])
+    run_recipe(recipe, tmp_path / "run", first)
+    assert "begin: finished before; nothing that it depends on has changed" in first.notes
+    with pytest.raises(DataError, match=r"then\.source: conversation .* tokens_per_microbatch 5"):
+        run_recipe(read_recipe(path, ["begin.steps=3", "then.tokens_per_microbatch=5"]), tmp_path / "run", Quiet())
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write('{"text": "one more"}\n')
+    before = (tmp_path / "run/stages/01-begin/start/tokenizer.json").read_text()
+    run_recipe(recipe, tmp_path / "run", second)
+    assert "begin: runs again: its data are others" in second.notes
+    assert (tmp_path / "run/stages/01-begin/start/tokenizer.json").read_text() != before
 
 
 MISTAKES = [
