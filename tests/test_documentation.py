@@ -13,6 +13,7 @@ from typer.main import get_command
 from tutelage.algorithms import ALGORITHMS
 from tutelage.cli.commands import app
 from tutelage.config import (
+    Architecture,
     Checkpoints,
     CompareStage,
     Contestant,
@@ -26,6 +27,7 @@ from tutelage.config import (
     PlayStage,
     PreferenceStage,
     Pretraining,
+    PretrainStage,
     Principle,
     PruneStage,
     Recipe,
@@ -35,6 +37,7 @@ from tutelage.config import (
     RlStage,
     Sampling,
     SftStage,
+    Tokenizer,
     read_recipe,
 )
 from tutelage.config.repeat import Repeat
@@ -60,8 +63,9 @@ def test_the_recipe_on_the_recipes_page_passes_check(tmp_path: Path) -> None:
 
 
 PARTS = [
-    Recipe, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage, LabelStage, ReviseStage, Principle,
-    CompareStage, Contestant, ControlStage, PlayStage, PruneStage, Repeat, Pretraining, Lora,
+    Recipe, PretrainStage, Tokenizer, Architecture, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage,
+    LabelStage, ReviseStage, Principle, CompareStage, Contestant, ControlStage, PlayStage, PruneStage, Repeat,
+    Pretraining, Lora,
 ]  # fmt: skip
 
 
@@ -93,6 +97,18 @@ def test_the_recipes_of_the_control_page_pass_check(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(text)
     lines = list(plan_recipe(read_recipe(tmp_path / "mine.toml")).lines())
     assert any("ppo, 40 steps, in each 128 steps of 8 environments" in line for line in lines)
+
+
+def test_the_recipe_of_the_pretraining_page_passes_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "books").mkdir()
+    for name in ("books/one.txt", "books/two.txt", "held-out.txt"):
+        (tmp_path / name).write_text(f"{name} is a book.\n" * 9)
+    (text,) = blocks("pretraining.md", "toml")
+    (tmp_path / "mine.toml").write_text(text)
+    lines = list(plan_recipe(read_recipe(tmp_path / "mine.toml")).lines())
+    assert any("llama, 5.3 M parameters: 6 layers of width 256, 4 heads of 64 on 4" in line for line in lines)
+    assert any("1000 steps of 8192 tokens (32 sequences of 256), of 20000 texts" in line for line in lines)
 
 
 def test_the_examples_of_the_runs_page_run(capsys: pytest.CaptureFixture[str]) -> None:
