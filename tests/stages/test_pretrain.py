@@ -16,11 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.pipelines.parts import tiny_model_folder
 from tutelage.config import read_recipe
 from tutelage.data import corpus as corpus_module
-from tutelage.errors import ConfigError, DataError, GateError
+from tutelage.errors import ConfigError, DataError, GateError, RunFolderError
 from tutelage.pipelines import plan_recipe, resume_run, run_recipe
 from tutelage.stages import plan_stage, pretrain
-from tutelage.stages.pretrain import PretrainTask, tokenised
-from tutelage.training import Quiet
+from tutelage.stages.pretrain import PretrainPlan, begin_from_nothing, rows_of_step, tokenised
+from tutelage.training import Quiet, learning_rate
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "one", "dog", "ran", "to", "an", "old", "barn"]
 RECIPE = """
@@ -187,44 +187,43 @@ def test_a_resumed_run_equals_an_uninterrupted_one(kill: int, tmp_path: Path, mo
     assert metrics[0] == metrics[1]
 
 
-def task_of(path: Path, *overrides: str) -> PretrainTask:
-    """A task whose plan is complete, without a policy."""
+def tokens_of(path: Path, *overrides: str) -> PretrainPlan:
+    """The plan with its texts as tokens."""
     recipe = read_recipe(path, overrides)
     plan = plan_stage(recipe.stage[0], recipe)
-    assert isinstance(plan, pretrain.PretrainPlan)
-    start = pretrain.begin_from_nothing(plan, recipe, path.parent, lambda _: None)
-    plan = tokenised(plan, start, path.parent, lambda _: None)
-    task = PretrainTask.__new__(PretrainTask)
-    task.stage, task.total_steps, task.corpus, task.decay_corpus = (
-        plan.stage, plan.total_steps, plan.corpus, plan.decay_corpus,
-    )  # fmt: skip
-    task.run = type("Run", (), {"seed": 7})()
-    return task
+    assert isinstance(plan, PretrainPlan)
+    start = begin_from_nothing(plan, recipe, path.parent, lambda _: None)
+    return tokenised(plan, start, path.parent, lambda _: None)
 
 
 def test_an_epoch_has_every_sequence_once_and_the_next_one_in_another_order(tmp_path: Path) -> None:
-    task = task_of(write_recipe(tmp_path).rename(tmp_path / "r.toml"), "begin.tokens_per_step=48")
-    count = task.corpus.sequences(48)
-    first, second = ([str(task.rows(step)) for step in range(e * count, (e + 1) * count)] for e in (0, 1))
-    assert sorted(first) == sorted(second) == sorted(str(task.corpus.rows(place, 48)) for place in range(count))
+    path = write_recipe(tmp_path)
+    plan = tokens_of(path, "begin.tokens_per_step=48")
+    assert plan.corpus is not None
+    count = plan.corpus.sequences(48)
+    epochs = ([str(rows_of_step(plan, step, 7)) for step in range(e * count, (e + 1) * count)] for e in (0, 1))
+    first, second = epochs
+    assert sorted(first) == sorted(second) == sorted(str(plan.corpus.rows(place, 48)) for place in range(count))
     assert first != second
-    without_steps = tmp_path / "r.toml"
-    without_steps.write_text(without_steps.read_text().replace("steps = 20\n", "epochs = 3\n"))
-    assert task_of(without_steps).total_steps == math.ceil(3 * count / 4)
+    assert str(rows_of_step(plan, 0, 8)) != first[0]
+    path.write_text(path.read_text().replace("steps = 20\n", "epochs = 3\n"))
+    assert tokens_of(path).total_steps == math.ceil(3 * count / 4)
 
 
 def test_the_decay_has_texts_of_its_own(tmp_path: Path) -> None:
     path = write_recipe(tmp_path)
-    task = task_of(path, f'begin.decay_source={{type="jsonl", path="{tmp_path}/test.jsonl"}}')
-    assert task.decay_corpus is not None
+    plan = tokens_of(path, f'begin.decay_source={{type="jsonl", path="{tmp_path}/test.jsonl"}}')
+    assert plan.corpus is not None
+    assert plan.decay_corpus is not None
     own, others = (
         {row.tokens for place in range(corpus.sequences(48)) for row in corpus.rows(place, 48)}
-        for corpus in (task.corpus, task.decay_corpus)
+        for corpus in (plan.corpus, plan.decay_corpus)
     )
-    drawn = [{row.tokens for row in task.rows(step)} for step in range(20)]
-    # Of 20 steps 4 decay: the rate is the peak's until step 15 (from 0).
-    assert all(rows <= own for rows in drawn[:16])
-    assert all(rows <= others for rows in drawn[16:])
+    drawn = [{row.tokens for row in rows_of_step(plan, step, 7)} for step in range(20)]
+    rates = [learning_rate(plan.stage.optimizer, step, 20) for step in range(20)]
+    for rows, rate, before in zip(drawn[2:], rates[2:], rates[1:], strict=False):  # behind the warm-up
+        assert rows <= (others if rate < before else own)
+    assert [rate < 1e-2 for rate in rates[2:]] == [False] * 14 + [True] * 4
 
 
 def test_it_goes_on_with_a_model_that_is_there(tmp_path: Path) -> None:
@@ -327,6 +326,15 @@ def test_a_mistake_is_refused_with_its_remedy(
     path = write_recipe(tmp_path, MID.format(folder=tmp_path))
     with pytest.raises(error, match=message):
         run(path, *overrides)
+
+
+def test_a_model_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pretrain, "create_model", full)
+    with pytest.raises(RunFolderError, match=r"01-begin/start: cannot be written: .*No space.*; make room, then"):
+        run(write_recipe(tmp_path))
 
 
 def test_a_recipe_without_any_model_and_a_source_of_turns_are_refused(tmp_path: Path) -> None:

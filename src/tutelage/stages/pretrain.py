@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
+
 from tutelage.config import Architecture, PretrainStage, Recipe, Tokenizer
 from tutelage.data.chat import render_text
 from tutelage.data.corpus import Corpus, kept_corpus
 from tutelage.data.packing import Row, pack
 from tutelage.data.tokenizer import CONTROL_ENDS, train_tokenizer
-from tutelage.errors import DataError
+from tutelage.errors import DataError, RunFolderError
 from tutelage.models import Policy, create_model, describe, load_tokenizer
 from tutelage.rollouts import places_of_step
 from tutelage.seeds import derive_seed
@@ -76,7 +78,10 @@ def begin_from_nothing(plan: PretrainPlan, recipe: Recipe, folder: Path, note: N
         tokenizer = train_tokenizer([*plan.texts, *plan.decay_texts], stage.tokenizer or Tokenizer())
         ends = [tokenizer.convert_tokens_to_ids(word) for word in CONTROL_ENDS]
         seed = derive_seed(recipe.seed, stage.name, "weights")
-        create_model(start, stage.architecture or Architecture(), tokenizer, ends, stage.context, seed)
+        try:
+            create_model(start, stage.architecture or Architecture(), tokenizer, ends, stage.context, seed)
+        except (OSError, SafetensorError) as error:
+            raise RunFolderError(f"{start}: cannot be written: {error}; make room, then `tutelage resume`") from error
         parameters = describe(start).parameters / 1e6
         note(f"{stage.name}: begins from nothing: {len(tokenizer)} tokens, {parameters:.1f} M random weights")
     return start
@@ -108,33 +113,35 @@ def run_pretrain(plan: PretrainPlan, run: StageRun) -> Result:
     return {**result, "saved": run.save_model(policy.save)}
 
 
+def rows_of_step(plan: PretrainPlan, step: int, seed: int) -> list[Row]:
+    """The rows of step `step` (from 0): an epoch has every sequence once, in an order of its own.
+
+    Where there are texts to end with, the steps that decay read those, from their first epoch on.
+    """
+    corpus, context, count = plan.corpus, plan.stage.context, plan.stage.sequences_per_step
+    if plan.decay_corpus is not None:
+        first = decay_begins(plan.stage.optimizer, plan.total_steps) + 1
+        if step >= first:
+            corpus, seed, step = plan.decay_corpus, derive_seed(seed, "decay"), step - first
+    assert corpus is not None, "a stage that is reached has its tokens"
+    places = places_of_step(corpus.sequences(context), step, count, seed)
+    return [row for place in places for row in corpus.rows(place, context)]
+
+
 class PretrainTask:
     """What `fit` trains: a policy to go on with the texts."""
 
     def __init__(self, plan: PretrainPlan, run: StageRun, policy: Policy) -> None:
-        self.stage, self.run = plan.stage, run
+        self.plan, self.run, self.stage = plan, run, plan.stage
         self.total_steps = plan.total_steps
-        assert plan.corpus is not None, "a stage that runs has its tokens"
-        self.corpus, self.decay_corpus = plan.corpus, plan.decay_corpus
         self.held_out = HeldOut(plan.test, policy.tokenizer, plan.stage) if plan.test else None
         self._metrics: dict[str, float] = {}
 
     def minibatches(self, state: State) -> Iterator[Sequence[Batch]]:
         """One update a step, of the sequences whose turn it is."""
-        rows = self.rows(state.step)
+        rows = rows_of_step(self.plan, state.step, self.run.seed)
         self._metrics = {"tokens": float(sum(len(row.actions) for row in rows))}
         yield pack(rows, self.stage.tokens_per_microbatch)
-
-    def rows(self, step: int) -> list[Row]:
-        """The rows of step `step` (from 0). Every epoch has all sequences once, in an order of its own."""
-        corpus, seed = self.corpus, self.run.seed
-        if self.decay_corpus is not None:
-            begins = decay_begins(self.stage.optimizer, self.total_steps) + 1
-            if step >= begins:
-                corpus, seed, step = self.decay_corpus, derive_seed(seed, "decay"), step - begins
-        context, count = self.stage.context, self.stage.sequences_per_step
-        places = places_of_step(corpus.sequences(context), step, count, seed)
-        return [row for place in places for row in corpus.rows(place, context)]
 
     def update(self, state: State, batches: Sequence[Batch]) -> Mapping[str, float]:
         """One gradient step; then, where it is time, the held-out texts."""
