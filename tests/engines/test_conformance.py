@@ -87,6 +87,18 @@ def test_every_token_has_its_logprob_and_its_end(engine: Engine) -> None:
     assert {completion.finish for completion in completions} >= {"length"}
 
 
+def test_a_request_may_have_less_room_than_the_call(engine: Engine) -> None:
+    sampling = Sampling(max_new_tokens=7)
+    whole = engine.generate([Request(tokens, 5, seed=i) for i, tokens in enumerate(prompts())], sampling)
+    short = engine.generate(
+        [Request(tokens, 5, seed=i, most=2 * i + 1) for i, tokens in enumerate(prompts())], sampling
+    )
+    for i, (long, cut) in enumerate(zip(whole, short, strict=True)):
+        room = min(7, 2 * i + 1)
+        assert [c.tokens for c in cut] == [c.tokens[:room] for c in long]  # the same noise, and no more of it
+        assert all((c.finish == "length") == (len(c.tokens) == room and c.tokens[-1] != 2) for c in cut)
+
+
 def test_the_seed_alone_decides(engine: Engine) -> None:
     def sample(seed: int) -> list[list[list[int]]]:
         return written(engine.generate([Request(prompts()[0], 4, seed)], Sampling(max_new_tokens=8)))
@@ -134,6 +146,7 @@ def test_what_does_not_fit_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match=r"a prompt of 250 tokens.*context of 256: max_new_tokens = 6 would fit"):
         engine.generate([Request((7,) * 250, 1, 0)], Sampling(max_new_tokens=7))
     assert len(engine.generate([Request((7,) * 250, 1, 0)], Sampling(max_new_tokens=6))) == 1
+    assert len(engine.generate([Request((7,) * 250, 1, 0, most=6)], Sampling(max_new_tokens=90))) == 1
     with pytest.raises(ModelError, match=r"context of 256: a prompt of 255 tokens would fit, with max_new_tokens = 1"):
         engine.generate([Request((7,) * 256, 1, 0)], Sampling(max_new_tokens=1))
     with pytest.raises(ModelError, match="empty prompt"):

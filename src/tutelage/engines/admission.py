@@ -27,10 +27,8 @@ class Arrival:
 class Queue:
     """The sequences that have not begun, in order. Prompts are prefilled when their turn comes."""
 
-    def __init__(
-        self, decoder: Decoder, pool: PagePool, requests: Sequence[Request], rows: Sequence[Writing], room: int
-    ) -> None:
-        self.decoder, self.pool, self.requests, self.room = decoder, pool, requests, room
+    def __init__(self, decoder: Decoder, pool: PagePool, requests: Sequence[Request], rows: Sequence[Writing]) -> None:
+        self.decoder, self.pool, self.requests = decoder, pool, requests
         self.waiting = deque(rows)
         self.ready: deque[tuple[Writing, Prefilled]] = deque()
 
@@ -42,7 +40,7 @@ class Queue:
         arrivals: list[Arrival] = []
         while len(arrivals) < slots and (self.ready or self._prefill(slots - len(arrivals))):
             writing, prompt = self.ready[0]
-            own = pages_for(prompt.length + self.room) - len(prompt.pages)
+            own = pages_for(prompt.length + writing.limit) - len(prompt.pages)
             if own > len(self.pool.free):
                 break
             self.ready.popleft()
@@ -62,7 +60,7 @@ class Queue:
         while self.waiting and sequences < wanted and tokens < _PREFILL_TOKENS:
             number = self.waiting[0].request
             length = len(self.requests[number].tokens)
-            own = pages_for(length + self.room) - length // PAGE
+            own = pages_for(length + self.waiting[0].limit) - length // PAGE
             if length // PAGE + own > free:
                 break
             group = list(takewhile(lambda w, number=number: w.request == number, self.waiting))

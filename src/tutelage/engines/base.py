@@ -19,6 +19,11 @@ class Request:
     tokens: tuple[int, ...]
     count: int
     seed: int
+    most: int | None = None  # tokens of a completion, where that is less than the sampling's max_new_tokens
+
+    def room(self, sampling: Sampling) -> int:
+        """The most tokens that a completion may have."""
+        return sampling.max_new_tokens if self.most is None else min(self.most, sampling.max_new_tokens)
 
 
 @dataclass(slots=True)

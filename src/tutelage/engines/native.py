@@ -95,9 +95,9 @@ class NativeEngine:
         if not rows:
             return groups
         progress = Progress(requests, groups, watch, finished)
-        pool, decoder = self._ready(requests, sampling.max_new_tokens)
-        queue = Queue(decoder, pool, requests, rows, sampling.max_new_tokens)
-        longest = max(len(request.tokens) for request in requests) + sampling.max_new_tokens
+        pool, decoder = self._ready(requests, sampling)
+        queue = Queue(decoder, pool, requests, rows)
+        longest = max(len(request.tokens) + request.room(sampling) for request in requests)
         decoding = Decoding(pool, decoder, self.slots, pages_for(longest + self.ahead))
         while queue or decoding.active:
             while arrivals := queue.admit(self.slots - len(decoding.active)):
@@ -106,20 +106,21 @@ class NativeEngine:
             progress.tell(decoding.advance(self.ahead, sampling, stopper))
         return groups
 
-    def _ready(self, requests: Sequence[Request], room: int) -> tuple[PagePool, Decoder]:
+    def _ready(self, requests: Sequence[Request], sampling: Sampling) -> tuple[PagePool, Decoder]:
         """The pool, large enough for these requests or as large as may be, all of it free; and the decoder over it."""
         model, dtype = self.model, self.policy.compute
         layers = len(model.body.layers)
         page_bytes = layers * 2 * model.key_heads * PAGE * model.width * dtype.itemsize
         affordable = self.cache_bytes // page_bytes - 1  # page 0 is nobody's
-        longest = max(len(request.tokens) for request in requests)
+        largest = max(requests, key=lambda request: len(request.tokens) + request.room(sampling))
+        longest, room = len(largest.tokens), largest.room(sampling)
         if pages_for(longest + room) > affordable:
             raise ModelError(
                 f"a prompt of {longest} tokens and max_new_tokens = {room} need "
                 f"{pages_for(longest + room) * page_bytes >> 20} MB of keys and values, and there are "
                 f"{self.cache_bytes >> 20} MB: {what_fits(longest, affordable * PAGE)}"
             )
-        pages = min(affordable, _most_pages(requests, room, self.slots)) + 1
+        pages = min(affordable, _most_pages(requests, sampling, self.slots)) + 1
         if self.pool is None or self.decoder is None or self.pool.cache.shape[2] < pages:
             self.pool = self.decoder = None  # before the larger one is made: both need not fit
             self.pool = PagePool(layers, model.key_heads, model.width, pages, dtype, self.policy.device)
@@ -135,11 +136,11 @@ def _cache_bytes(device: torch.device) -> int:
     return int(torch.cuda.mem_get_info(device)[0] * _CACHE_SHARE) if device.type == "cuda" else _CACHE_BYTES
 
 
-def _most_pages(requests: Sequence[Request], room: int, slots: int) -> int:
+def _most_pages(requests: Sequence[Request], sampling: Sampling, slots: int) -> int:
     """Pages for as many sequences as there are slots, the largest ones, and for the prompts they share."""
     full = sorted((len(request.tokens) // PAGE for request in requests), reverse=True)
     side_by_side = slots // max(1, min(request.count for request in requests)) + 2  # prompts with a sequence in a slot
-    own = max(pages_for(len(r.tokens) + room) - len(r.tokens) // PAGE for r in requests)
+    own = max(pages_for(len(r.tokens) + r.room(sampling)) - len(r.tokens) // PAGE for r in requests)
     return sum(full[:side_by_side]) + own * min(slots, sum(request.count for request in requests))
 
 

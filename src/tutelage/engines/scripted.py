@@ -11,7 +11,7 @@ Script = Callable[[Request, int], Completion]
 
 
 class ScriptedEngine:
-    """Completion i of a request is `script(request, i)`, cut to `max_new_tokens`."""
+    """Completion i of a request is `script(request, i)`, cut to what the request has room for."""
 
     name = "scripted"
 
@@ -28,7 +28,7 @@ class ScriptedEngine:
         groups: list[list[Completion]] = []
         for number, request in enumerate(requests):
             group = [self.script(request, i) for i in range(request.count)]
-            groups.append([_cut(completion, sampling.max_new_tokens) for completion in group])
+            groups.append([_cut(completion, request.room(sampling)) for completion in group])
             if finished:
                 finished(number, groups[number])
             if watch:

@@ -63,7 +63,7 @@ def begin(
 ) -> tuple[list[Writing], list[list[Completion]]]:
     """Every sequence that is wanted, in order, and the completions they will write, by request."""
     rows = [
-        Writing(number, index, request.seed, sampling.max_new_tokens, version)
+        Writing(number, index, request.seed, request.room(sampling), version)
         for number, request in enumerate(requests)
         for index in range(request.count)
     ]
@@ -135,10 +135,10 @@ def check_fits(requests: Sequence[Request], sampling: Sampling, module: PreTrain
     for number, request in enumerate(requests):
         if not request.tokens:
             raise ModelError(f"request {number}: an empty prompt has nothing to continue")
-        if len(request.tokens) + sampling.max_new_tokens > context:
+        if len(request.tokens) + request.room(sampling) > context:
             raise ModelError(
                 f"request {number}: a prompt of {len(request.tokens)} tokens and max_new_tokens = "
-                f"{sampling.max_new_tokens} do not fit into the model's context of {context}: "
+                f"{request.room(sampling)} do not fit into the model's context of {context}: "
                 f"{what_fits(len(request.tokens), context)}"
             )
 
