@@ -47,7 +47,8 @@ class Sample:
     """One completion of a prompt, from the sampler to the loss. Token ids are carried; text is never re-encoded.
 
     `logprobs[i]` is the sampler's log-probability of `tokens[i]` under the distribution it sampled from.
-    `reward` is None until scored, and stays None where scoring failed: `failure` then says why.
+    `reward` is None until scored, and stays None where scoring failed: `failure` then says why. `token_rewards` is the
+    part of it that components tell of single tokens, weighted; empty where none does.
     """
 
     prompt_id: str
@@ -59,6 +60,7 @@ class Sample:
     version: int
     expert: bool = False  # a demonstration that was put into the group; the policy did not write it
     rewards: dict[str, float] = field(default_factory=dict[str, float])
+    token_rewards: list[float] = field(default_factory=list[float])
     reward: float | None = None
     failure: str | None = None
 
@@ -164,7 +166,8 @@ class Experience:
     | truncated_PG | [P, G] bool | was it cut off by a limit, instead of ending by itself? |
     | greedy_P | [P] or None | what the greedy answer to each prompt earned, where the algorithm asked for it |
     | sequence_A | [A] int64 | p * G + g of each action, ascending |
-    | rewards_A | [A] | earned right after each action; an answer earns everything at its last token |
+    | rewards_A | [A] | earned right after each action; an answer earns at its last token what no token's own is |
+    | process_A | [A] or None | of rewards_A, what components tell of single tokens; None: they tell of answers alone |
     | behaviour_A | [A] | log-probability under the policy that acted |
     | reference_A | [A] or None | log-probability under the frozen anchor |
     | values_A | [A] or None | the critic's value of the state in which each action was taken |
@@ -178,6 +181,7 @@ class Experience:
     rewards_A: Tensor
     behaviour_A: Tensor
     after_B: Tensor
+    process_A: Tensor | None = None
     reference_A: Tensor | None = None
     values_A: Tensor | None = None
     greedy_P: Tensor | None = None

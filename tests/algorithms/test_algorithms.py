@@ -29,6 +29,7 @@ from tutelage.algorithms import (
     Luffy,
     Opo,
     Ppo,
+    Prime,
     Reinforce,
     ReinforcePp,
     Remax,
@@ -76,6 +77,7 @@ EVERY: dict[str, Algorithm] = {
     "luffy": Luffy(),
     "distillation": Distillation(),
     "distillation, sampled": Distillation(kl_in="reward", kl_estimator="k1"),
+    "prime": Prime(),
     **CHOOSING,
 }
 LOSSES = {**{name: algorithm.loss for name, algorithm in EVERY.items()}, "supervised": supervised_loss}
@@ -91,6 +93,7 @@ BY_TOKEN = (
     "cispo",
     "reinforce_pp",
     "vapo",
+    "prime",
     "supervised",
     *CHOOSING,
 )
@@ -289,6 +292,7 @@ def test_credit_is_the_papers() -> None:
         "grpo": [[-1 / std, -1 / std, 2 / std], [-half, half, 0.0]],
         "dr_grpo": [[-1.0, -1.0, 2.0], [-0.5, 0.5, 0.0]],
         "rloo": [[-1.5, -1.5, 3.0], [-1.0, 1.0, 0.0]],
+        "prime": [[-1.5, -1.5, 3.0], [-1.0, 1.0, 0.0]],
         "reinforce": [[-1.2, -1.2, 1.8], [-0.2, 0.8, 0.0]],
     }
     of = experience(rewards_PG, valid_PG, greedy_P=torch.tensor([1.0, 2.0]))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.functional.oracle import VOCABULARY, World, random_logits
 from tutelage.algorithms import (
     PREFERENCE_LOSSES,
     Answers,
@@ -28,6 +29,7 @@ from tutelage.algorithms import (
     Kto,
     Nca,
     Orpo,
+    Outcome,
     PreferenceLoss,
     RobustDpo,
     SimPo,
@@ -403,6 +405,32 @@ def test_bco_ends_at_the_judges_log_odds() -> None:
     torch.testing.assert_close(ends, (good.logit() + 0.2) / 0.5, rtol=1e-5, atol=1e-5)
 
 
+def test_the_cross_entropys_reward_ends_at_the_judges_log_odds() -> None:
+    """And BCO without a shift is the same loss."""
+    good = torch.tensor([0.3, 0.6, 0.8], dtype=torch.float64)
+    ends = minimised(lambda x: judged(x, Outcome(beta=0.5), good))
+    torch.testing.assert_close(ends, good.logit() / 0.5, rtol=1e-5, atol=1e-5)
+    same(Outcome(beta=0.5), Bco(beta=0.5), dials={"shift": -0.5 * mean_ratio() / 3.0, "steps": 3.0})
+
+
+def mean_ratio() -> float:
+    return sum(x - y for x, y in zip(LOGPROBS, REFERENCE, strict=True)) / len(LOGPROBS)
+
+
+def test_the_reward_of_a_beginning_is_the_soft_mean_over_how_the_reference_goes_on() -> None:
+    """2412.01981, proposition 3.1: beta log E[exp(r / beta)] over the reference's continuations, by enumeration."""
+    world, beta = World(ends=True), 0.3
+    tables = [random_logits(seed).log_softmax(-1) for seed in (1, 2)]
+    policy_S, reference_S = (world.logprobs_S(table) for table in tables)
+    rewards_S = beta * (policy_S - reference_S)
+    for first in range(VOCABULARY):
+        going_on = torch.tensor([sequence[0] == first for sequence in world.sequences])
+        weights_S = (reference_S[going_on] - tables[1][0, first]).exp()  # given the first token
+        expected = beta * (weights_S * (rewards_S[going_on] / beta).exp()).sum().log()
+        own = beta * (tables[0][0, first] - tables[1][0, first])  # what `implicit` gives the first token
+        torch.testing.assert_close(own, expected)
+
+
 def test_kto_follows_the_majority() -> None:
     """Its optimum has no bound: an answer that most find good goes up, else down."""
     good = torch.tensor([0.3, 0.6, 0.8], dtype=torch.float64)
@@ -414,7 +442,7 @@ def test_kto_follows_the_majority() -> None:
 
 
 def test_every_kind_is_built_by_its_name_and_has_its_paper() -> None:
-    assert len(PREFERENCE_LOSSES) == 18
+    assert len(PREFERENCE_LOSSES) == 19
     papers = (Path(__file__).parents[2] / "PAPERS.md").read_text(encoding="utf-8")
     for name, kind in PREFERENCE_LOSSES.items():
         assert kind().type == name

@@ -83,6 +83,18 @@ FORMS = {
         {"id": "a", "prompt": "x", "completion": "2", "label": True},
         Judged(Prompt("a", text="x"), ("2",), (1.0,)),
     ),
+    "steps": (
+        {"id": "a", "prompt": "x", "completions": ["1", "2 "], "labels": [True, False], "label": None},
+        Judged(Prompt("a", text="x"), ("1", "2 "), (1.0, 0.0), stepwise=True),
+    ),
+    "steps with shares": (
+        {"id": "a", "prompt": SAID, "completions": ["1"], "labels": [0.375]},
+        Judged(Prompt("a", TURNS), ("1",), (0.375,), stepwise=True),
+    ),
+    "steps to a question": (
+        {"id": "a", "question": "1+1?", "completions": ["1", "2"], "labels": [1, 1]},
+        Judged(Prompt("a", USER), ("1", "2"), (1.0, 1.0), stepwise=True),
+    ),
     "a label for messages": (
         {"id": "a", "prompt": SAID, "completion": [NO], "label": 0},
         Judged(Prompt("a", TURNS), ("3",), (0.0,)),
@@ -105,13 +117,22 @@ def test_fields_are_mapped_and_a_system_turn_goes_before(jsonl):
     assert plain == [Judged(Prompt("3", text="Q: 1+1?"), ("2", "3"), (2.0, 0.0))]
 
 
+def test_the_fields_of_steps_are_mapped(jsonl):
+    row = {"problem": "1+1?", "solution": ["1", "2"], "ratings": [0.5, 1]}
+    (found,) = jsonl(row, question="problem", steps="solution", labels="ratings").load_judged()
+    assert (found.answers, found.scores, found.stepwise, found.prompt.meta) == (("1", "2"), (0.5, 1.0), True, {})
+
+
 def test_pairs_are_the_answers_that_differ():
     prompt = Prompt("a", text="x")
     assert Judged(prompt, ("a", "b", "c"), (1.0, 3.5, 1.0)).pairs() == [(1, 0, 2.5), (1, 2, 2.5)]
     assert Judged(prompt, ("a", "b"), (0.25, 0.0)).pairs() == [(0, 1, 0.25)]
     assert Judged(prompt, ("a",), (1.0,)).pairs() == []
+    assert Judged(prompt, ("a", "b"), (1.0, 0.0), stepwise=True).pairs() == []
     with pytest.raises(ValueError, match="a score for each"):
         Judged(prompt, ("a", "b"), (1.0,))
+    with pytest.raises(ValueError, match="a step's label must lie between 0 and 1"):
+        Judged(prompt, ("a", "b"), (1.0, 2.0), stepwise=True)
 
 
 PAIR = {"prompt": "x", "chosen": "2", "rejected": "3"}
@@ -153,6 +174,20 @@ BAD = {
     ),
     "a label in words": ({"prompt": "x", "completion": "y", "label": "good"}, {}, "'label' must be true or false"),
     "a label for nothing": ({"prompt": "x", "label": True}, {}, "no field 'completion'"),
+    "too few labels": ({"prompt": "x", "completions": ["a", "b"], "labels": [1]}, {}, "2 'completions' but 1 'labels'"),
+    "no labels": ({"prompt": "x", "completions": ["a", "b"]}, {}, "no field 'labels'; known: completions, prompt"),
+    "no steps": ({"prompt": "x", "completions": [], "labels": []}, {}, "'completions' must be a list, not empty"),
+    "an empty step": ({"prompt": "x", "completions": ["a", " "], "labels": [1, 1]}, {}, r"completions\[1\] is empty"),
+    "a label too high": (
+        {"prompt": "x", "completions": ["a"], "labels": [1.5]},
+        {},
+        r"labels\[0\] is 1.5; it must be true or false, or a share from 0 to 1",
+    ),
+    "a label in a word": (
+        {"prompt": "x", "completions": ["a"], "labels": ["good"]},
+        {},
+        r"labels\[0\] must be a number, not text",
+    ),
     "other prompts": (
         {"chosen": [*SAID, YES], "rejected": [SAID[0], turn("assistant", "oh"), ASKED, NO]},
         {},

@@ -110,6 +110,7 @@ def test_every_sample_is_recorded_with_its_failure(tmp_path: Path) -> None:
     groups = roll_out(answering("7"), tiny_tokenizer(), PROMPTS[:2], 2, Sampling(), seed=0)
     groups[0].samples[0].reward, groups[0].samples[0].rewards = 1.0, {"task": 1.0}
     groups[0].samples[1].failure = "task: timed out after 1 s"
+    groups[1].samples[0].token_rewards = [0.25]
     journal = Journal(tmp_path / "samples.jsonl")
     record_samples(journal, "grpo", 4, groups)
     journal.close()
@@ -121,6 +122,7 @@ def test_every_sample_is_recorded_with_its_failure(tmp_path: Path) -> None:
         "rewards": {"task": 1.0}, "failure": None, "version": 3,
     }  # fmt: skip
     assert (lines[1]["reward"], lines[1]["failure"]) == (None, "task: timed out after 1 s")
+    assert lines[2]["token_rewards"] == [0.25]
 
 
 def test_the_question_is_what_was_asked_last() -> None:

@@ -260,6 +260,7 @@ def test_a_memory_comes_back_as_it_was() -> None:
     for number in range(3):
         some = groups()
         some[0].samples[0].text = str(number)
+        some[0].samples[0].token_rewards = [0.5 * number, 1.0 / 3.0]
         memory.add(some)
     assert [group.samples[0].text for group in memory.groups[::3]] == ["1", "2"]
     again.restore(memory.to_json())

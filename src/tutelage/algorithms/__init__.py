@@ -40,6 +40,7 @@ from tutelage.algorithms.paired import (
 )
 from tutelage.algorithms.ppo import Ppo
 from tutelage.algorithms.preferences import Answers, PreferenceLoss, PreferenceTerms
+from tutelage.algorithms.prime import Prime
 from tutelage.algorithms.reference_free import Cpo, Orpo, SimPo
 from tutelage.algorithms.reinforce import Reinforce
 from tutelage.algorithms.reinforce_pp import ReinforcePp
@@ -48,7 +49,7 @@ from tutelage.algorithms.rloo import Rloo
 from tutelage.algorithms.sapo import Sapo
 from tutelage.algorithms.supervised import supervised_loss
 from tutelage.algorithms.trpo import Trpo
-from tutelage.algorithms.unpaired import Bco, Kto
+from tutelage.algorithms.unpaired import Bco, Kto, Outcome
 from tutelage.algorithms.vapo import Vapo
 from tutelage.config import build
 
@@ -70,6 +71,7 @@ ALGORITHMS: Final[Mapping[str, type[Algorithm]]] = {
     "luffy": Luffy,
     "opo": Opo,
     "ppo": Ppo,
+    "prime": Prime,
     "reinforce": Reinforce,
     "reinforce_pp": ReinforcePp,
     "remax": Remax,
@@ -95,6 +97,7 @@ PREFERENCE_LOSSES: Final[Mapping[str, type[PreferenceLoss]]] = {
     "kto": Kto,
     "nca": Nca,
     "orpo": Orpo,
+    "outcome": Outcome,
     "robust_dpo": RobustDpo,
     "simpo": SimPo,
     "sppo": Sppo,
@@ -148,9 +151,11 @@ __all__ = [
     "OnlineDpo",
     "Opo",
     "Orpo",
+    "Outcome",
     "Ppo",
     "PreferenceLoss",
     "PreferenceTerms",
+    "Prime",
     "Reinforce",
     "ReinforcePp",
     "Remax",

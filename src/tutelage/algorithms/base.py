@@ -37,6 +37,7 @@ class Algorithm(Part, ABC):
     weighs_answers: ClassVar[bool] = False  # is its ratio the whole answer's, and no token's?
     compares: ClassVar[bool] = False  # does the loss of one answer read others of its group?
     skips_zero: ClassVar[bool] = False  # does a sample of advantage 0 add nothing to the policy's term of the loss?
+    needs_process: ClassVar[bool] = False  # is it nothing of its own without rewards that tell of single tokens?
 
     type: str  # its name in a recipe
     kl: NonNegativeFloat = 0.0  # weight of KL(policy || reference); 0 needs no reference model

@@ -1,4 +1,4 @@
-"""Losses of answers that were judged one by one, good or bad: KTO, BCO."""
+"""Losses of answers that were judged one by one, good or bad: KTO, BCO, cross-entropy."""
 
 from __future__ import annotations
 
@@ -69,6 +69,27 @@ class Bco(AnswerLoss):
     def baseline(self, rewards_B: Tensor, answers: Answers) -> Tensor:
         before, steps = answers.dials["shift"], answers.dials["steps"]
         return (before * steps + rewards_B.sum() / max(1, len(rewards_B))) / (steps + 1.0)
+
+    def of_answers(self, above_B: Tensor, good_B: Tensor) -> Tensor:
+        return preference_losses.bco(above_B, good_B)
+
+
+class Outcome(AnswerLoss):
+    """Cross-entropy of sigmoid(reward) with right or wrong. Yuan et al., 2024, Free Process Rewards (2412.01981).
+
+    An outcome reward model whose reward is a log ratio is a process reward model too: the reward of an answer's first
+    tokens is beta log E[exp(reward / beta)] over how the reference goes on from there. The reward `implicit` reads it
+    off what this leaves, token by token. BCO without its shift, so that the reward is the log-odds of being right.
+    """
+
+    type: str = "outcome"
+    beta: PositiveFloat = 0.05  # PRIME's (2502.01456, section 4.1)
+
+    def rewards(self, answers: Answers) -> Tensor:
+        return self.beta * answers.log_ratio_B
+
+    def baseline(self, rewards_B: Tensor, answers: Answers) -> Tensor:
+        return rewards_B.new_zeros(())
 
     def of_answers(self, above_B: Tensor, good_B: Tensor) -> Tensor:
         return preference_losses.bco(above_B, good_B)

@@ -35,6 +35,7 @@ from tutelage.config.stages import (
     RlStage,
     SftStage,
     Stage,
+    StepLabels,
 )
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "SftStage",
     "Share",
     "Stage",
+    "StepLabels",
     "Table",
     "Tokenizer",
     "TrustRegion",

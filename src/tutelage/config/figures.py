@@ -30,7 +30,10 @@ def promised(stage: Stage) -> list[str]:
             return ["bits_per_byte", "next_token_accuracy"] if stage.test is not None else []
         case SftStage():
             return ["perplexity"] if stage.test is not None else []
-        case RewardModelStage() | PreferenceStage():
+        case RewardModelStage():
+            told = ["accuracy", "calibration_error", "follows_length", "first_error_f1"]  # the last one of steps
+            return told if stage.test is not None else []
+        case PreferenceStage():
             return ["accuracy", "calibration_error", "follows_length"] if stage.test is not None else []
         case LabelStage():
             return ["reward"]

@@ -23,6 +23,7 @@ from tutelage.types import Split
 
 Seconds = Annotated[float, Field(gt=0.0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+Separator = Annotated[str, Field(min_length=1)]
 
 
 class AnyStage(Part):
@@ -134,7 +135,8 @@ class RewardModelStage(ModelStage):
     steps: PositiveInt | None = None  # None: as many as the epochs give
     prompts_per_step: PositiveInt = 64  # InstructGPT: 64, each with all of its answers
     max_answer_tokens: PositiveInt | None = None  # longer answers are cut, as the sampler's are; None: whole
-    normalise: bool = True  # scores of the source to mean 0 and standard deviation 1 in the end
+    normalise: bool = True  # scores of the source to mean 0 and standard deviation 1 in the end; not those of steps
+    separator: Separator = "\n"  # what the steps of an answer end with, where steps were judged
     tokens_per_microbatch: PositiveInt = 4096
     lora: Lora | None = None  # None: all weights are trained
     optimizer: Optimizer = Optimizer(lr=9e-6)  # InstructGPT: 9e-6
@@ -223,6 +225,18 @@ class PlayStage(AnyStage):
     greedy: bool = True  # the most likely action; else as the policy draws it
 
 
+class StepLabels(Part):
+    """How the steps of an answer are labelled: by how often what the policy goes on with comes out right.
+
+    Math-Shepherd (2312.08935): from the end of each step but the last, so many answers are completed and judged.
+    """
+
+    continuations: PositiveInt = 8  # the paper's N
+    separator: Separator = "\n"  # what a step ends with
+    hard: bool = False  # true: 1 where any of them is right; false: the share that is
+    right_above: float = 0.5  # a whole answer's reward above which it is right
+
+
 class LabelStage(ModelStage):
     """Has the newest policy answer, and judges its answers: judged data for the stages after it. The model stays."""
 
@@ -232,6 +246,7 @@ class LabelStage(ModelStage):
     split: Split = "train"
     questions: PositiveInt | None = None  # None: all
     answers: PositiveInt = 4  # to each question
+    steps: StepLabels | None = None  # to label the steps of each answer; None: whole answers
     sampling: Sampling = Sampling()
     reward_timeout: Seconds = 10.0  # for one sample
     max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of the samples; above it the run stops

@@ -49,6 +49,11 @@ def numbers_of(row: Row, field: str, place: str) -> list[float]:
     return [_number(value, f"{place}: {field}[{index}]") for index, value in enumerate(_list_of(row, field, place))]
 
 
+def shares_of(row: Row, field: str, place: str) -> list[float]:
+    """The values of a field that is a list of true and false, or of numbers from 0 to 1."""
+    return [_share(value, f"{place}: {field}[{index}]") for index, value in enumerate(_list_of(row, field, place))]
+
+
 def id_of(row: Row, field: str, place: str) -> str:
     """The row's own id, or its place where it has none."""
     return place if row.get(field) is None else text_of(row, field, place, numbers=True)
@@ -122,6 +127,13 @@ def _number(value: object, what: str) -> float:
     if not math.isfinite(value):
         raise DataError(f"{what} is {value}; it must be a finite number")
     return float(value)
+
+
+def _share(value: object, what: str) -> float:
+    number = float(value) if isinstance(value, bool) else _number(value, what)
+    if not 0.0 <= number <= 1.0:
+        raise DataError(f"{what} is {number:g}; it must be true or false, or a share from 0 to 1")
+    return number
 
 
 def _check_text(value: object, place: str) -> None:

@@ -10,7 +10,17 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from tutelage.data.convert import Fields, left_over
-from tutelage.data.fields import Row, id_of, is_list, messages_of, number_of, numbers_of, text_of, texts_of
+from tutelage.data.fields import (
+    Row,
+    id_of,
+    is_list,
+    messages_of,
+    number_of,
+    numbers_of,
+    shares_of,
+    text_of,
+    texts_of,
+)
 from tutelage.errors import DataError
 from tutelage.types import Message, Prompt
 
@@ -25,15 +35,21 @@ class Judged:
 
     A pair has the scores (1, 0), or (margin, 0) where the row tells by how much. A single answer has 1 if it was
     liked and 0 if not. Answers may tie, but not all of them.
+
+    Where it is `stepwise`, `answers` are the steps of one answer, in their order, and `scores` say how right each is, 0
+    to 1: there is nothing to compare.
     """
 
     prompt: Prompt
     answers: tuple[str, ...]
     scores: tuple[float, ...]
+    stepwise: bool = False
 
     def __post_init__(self) -> None:
         if not self.answers or len(self.answers) != len(self.scores):
             raise ValueError(f"judged answers {self.id!r}: give one or more answers and a score for each")
+        if self.stepwise and not all(0.0 <= score <= 1.0 for score in self.scores):
+            raise ValueError(f"judged steps {self.id!r}: a step's label must lie between 0 and 1")
 
     @property
     def id(self) -> str:
@@ -41,6 +57,8 @@ class Judged:
 
     def pairs(self) -> list[tuple[int, int, float]]:
         """Every two answers that differ in score: the better one, the worse one, the difference (above 0)."""
+        if self.stepwise:
+            return []
         ordered = [
             (i, j) if self.scores[i] > self.scores[j] else (j, i) for i, j in combinations(range(len(self.scores)), 2)
         ]
@@ -52,8 +70,9 @@ class JudgedFields(Fields):
     """Which field of a row is what, for judged answers too.
 
     A row has `chosen` and `rejected`, or `answers` with `scores` or `ranks` (1 is the best), or `completion` with
-    `label`. It asks with `messages` or `question`, or with a plain `prompt` or one that is a list of messages; where
-    `chosen` and `rejected` are whole conversations, with what these share.
+    `label`, or the steps of one answer as `completions` with `labels`. It asks with `messages` or `question`, or with a
+    plain `prompt` or one that is a list of messages; where `chosen` and `rejected` are whole conversations, with what
+    these share.
     """
 
     chosen: str = "chosen"
@@ -65,6 +84,8 @@ class JudgedFields(Fields):
     scores: str = "scores"
     ranks: str = "ranks"
     label: str = "label"
+    steps: str = "completions"  # of one answer, and how right each is: TRL's format for process reward models
+    labels: str = "labels"
     score_range: tuple[float, float] | None = None  # [lowest, highest] that a score may be
     incomparable: Literal["refuse", "drop"] = "refuse"  # rows whose answers tie, are the same, or part too early
 
@@ -82,9 +103,12 @@ class JudgedFields(Fields):
             return self._several(row, place)
         if row.get(self.label) is not None:
             return self._single(row, place)
+        if row.get(self.steps) is not None:
+            return self._stepwise(row, place)
         raise DataError(
             f"{place}: no judged answers: wanted '{self.chosen}' and '{self.rejected}', '{self.answers}' and "
-            f"'{self.scores}' or '{self.ranks}', or '{self.completion}' and '{self.label}' (its fields: {list(row)})"
+            f"'{self.scores}' or '{self.ranks}', '{self.completion}' and '{self.label}', or '{self.steps}' and "
+            f"'{self.labels}' (its fields: {list(row)})"
         )
 
     def _pair(self, row: Row, place: str) -> Judged:
@@ -151,6 +175,14 @@ class JudgedFields(Fields):
             answer, prompt = text_of(row, self.completion, place), self._prompt(row, place)
         return Judged(prompt, (answer,), (float(row[self.label]),))
 
+    def _stepwise(self, row: Row, place: str) -> Judged:
+        steps, labels = texts_of(row, self.steps, place), shares_of(row, self.labels, place)
+        if len(steps) != len(labels):
+            raise DataError(
+                f"{place}: {len(steps)} '{self.steps}' but {len(labels)} '{self.labels}'; give one for each step"
+            )
+        return Judged(self._prompt(row, place), tuple(steps), tuple(labels), stepwise=True)
+
     def _last_turns(self, row: Row, place: str) -> tuple[tuple[Message, ...], tuple[str, str]]:
         """What two conversations share, and the answer that each ends with."""
         chosen, rejected = (messages_of(row, side, place) for side in (self.chosen, self.rejected))
@@ -186,7 +218,7 @@ class JudgedFields(Fields):
             raise DataError(f"{place}: the prompt ends with the assistant's turn; it must end before the answers")
         used = {self.id, self.messages, self.question, self.prompt, self.completion, self.label, self.answers}
         used |= {self.chosen, self.rejected, self.margin, self.score_chosen, self.score_rejected}
-        used |= {self.scores, self.ranks}
+        used |= {self.scores, self.ranks, self.steps, self.labels}
         messages = self.with_system(list(messages)) if messages else ()
         return Prompt(id_of(row, self.id, place), messages, text, meta=left_over(row, used))
 

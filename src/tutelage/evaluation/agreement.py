@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from tutelage.evaluation.calibration import calibration_error
 from tutelage.evaluation.summary import Summary, summarise
 
-_BINS = 10  # of the probability that a score's lead claims
 _PARTS = 3  # of the pairs, by how far apart they were judged
 
 
@@ -34,6 +34,11 @@ class _Pair:
     def right(self) -> float:
         return 1.0 if self.lead > 0 else 0.5 if self.lead == 0 else 0.0
 
+    @property
+    def claimed(self) -> float:
+        """The probability that the model claims for its choice."""
+        return 1.0 / (1.0 + math.exp(-min(abs(self.lead), 500.0)))
+
 
 def report(answers: Sequence[Compared]) -> dict[str, Any]:
     """Of all pairs of answers that were judged apart:
@@ -42,7 +47,7 @@ def report(answers: Sequence[Compared]) -> dict[str, Any]:
       prompts are resampled: the pairs of one are not independent);
     - `by_margin`: the same for the third that was judged closest together, the middle one, and the farthest;
     - `calibration_error`: how far the share that is right lies from the probability sigmoid(difference of scores) that
-      the model claims for its choice, a mean over pairs in ten bins of that probability (Guo et al., 1706.04599);
+      the model claims for its choice;
     - `length`: how far the scores follow length, and the judgements themselves.
     """
     pairs = [pair for prompt, one in enumerate(answers) for pair in _pairs(prompt, one)]
@@ -59,7 +64,7 @@ def report(answers: Sequence[Compared]) -> dict[str, Any]:
             for part in parts
             if part
         ],
-        "calibration_error": _calibration_error(pairs),
+        "calibration_error": calibration_error([pair.claimed for pair in pairs], [pair.right for pair in pairs], 0.5),
         "length": _length(pairs),
     }
 
@@ -105,13 +110,3 @@ def _accuracy(pairs: Sequence[_Pair]) -> Summary:
     for pair in pairs:
         of_prompts.setdefault(str(pair.prompt), []).append(pair.right)
     return summarise(of_prompts)
-
-
-def _calibration_error(pairs: Sequence[_Pair]) -> float:
-    bins: dict[int, list[tuple[float, float]]] = {}
-    for pair in pairs:
-        claimed = 1.0 / (1.0 + math.exp(-min(abs(pair.lead), 500.0)))
-        place = min(_BINS - 1, int((claimed - 0.5) * 2 * _BINS))
-        bins.setdefault(place, []).append((claimed, pair.right))
-    gaps = (abs(sum(claimed - right for claimed, right in one)) for one in bins.values())
-    return sum(gaps) / len(pairs)

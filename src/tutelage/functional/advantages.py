@@ -13,6 +13,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from tutelage.functional.reductions import sequence_means
+from tutelage.functional.returns import discounted_sums
+
 STD_EPS: Final = 1e-4  # as TRL; other libraries take 1e-6 or 1e-8
 
 
@@ -46,6 +49,24 @@ def leave_one_out(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
     """[P, G] reward less the mean of the group's others, which is G / (G - 1) times the centred reward."""
     centred_PG, count_P1 = _centre(rewards_PG, valid_PG)
     return centred_PG * count_P1 / (count_P1 - 1).clamp(min=1)
+
+
+def process_leave_one_out(process_A: Tensor, sequence_A: Tensor, valid_PG: Tensor, discount: float) -> Tensor:
+    """[A] return of what each action earned by itself, above what the actions of the group's other samples did.
+
+    PRIME (2502.01456), equation 5, first term: the sum from each action on of discounted (reward - baseline), where the
+    baseline is the mean, over the group's other valid samples, of the mean reward of their actions. Exactly 0 in a
+    group with one valid sample.
+
+    Args:
+        process_A: [A] earned by each action.
+        sequence_A: [A] int64 p * G + g of each action, ascending.
+    """
+    means_PG = sequence_means(process_A, sequence_A, valid_PG.numel()).view(valid_PG.shape)
+    baseline_PG = means_PG - leave_one_out(means_PG, valid_PG)
+    compared_PG = (valid_PG.sum(1, keepdim=True) > 1).expand_as(valid_PG)
+    above_A = torch.where(compared_PG.flatten()[sequence_A], process_A - baseline_PG.flatten()[sequence_A], 0.0)
+    return discounted_sums(above_A, sequence_A, valid_PG.numel(), discount)
 
 
 def length_centred(rewards_PG: Tensor, lengths_PG: Tensor, valid_PG: Tensor) -> Tensor:

@@ -24,11 +24,14 @@ class RewardModel:
     It trains as a policy does: fp32 masters, the body in the compute type; the head stays in fp32. `mean` is taken off
     the scores, and is saved in the config, as a head without bias cannot hold it. Plain transformers opens what is
     saved with `AutoModelForSequenceClassification`, without that shift.
+
+    A process reward model scores an answer's steps, which end with its `separator`, by the log-odds that each is right.
     """
 
     def __init__(self, body: Policy) -> None:
         self.body = body
         self.mean: float = getattr(body.module.config, "reward_mean", 0.0)
+        self.separator: str | None = getattr(body.module.config, "reward_separator", None)  # None: scores whole answers
         with torch.no_grad():
             self._head.float().weight.copy_(self.masters[_SCORE])
         # Plain transformers scores at the last token that is no padding: it must not be the one that ends an answer.
@@ -93,6 +96,7 @@ class RewardModel:
     def save(self, folder: Path) -> None:
         """Writes the masters as a folder that plain transformers opens."""
         self.body.module.config.reward_mean = self.mean
+        self.body.module.config.reward_separator = self.separator
         self.body.save(folder)
 
 

@@ -39,6 +39,10 @@ def figures(result: Result) -> dict[str, float]:
                 agreed = result["agreement"]
                 found = {"accuracy": agreed["accuracy"]["mean"], "calibration_error": agreed["calibration_error"]}
                 found |= {"follows_length": agreed["length"]["scores"]}
+            if "step_agreement" in result:
+                agreed = result["step_agreement"]
+                found = {"accuracy": agreed["accuracy"]["mean"], "calibration_error": agreed["calibration_error"]}
+                found |= {"first_error_f1": agreed["first_error"]["f1"]}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
@@ -80,5 +84,7 @@ def _held_out_in_words(result: Result) -> str:
         return f", {bits_in_words(Summary.of(result['bits_per_byte']))}"
     if "perplexity" in result:
         return f", perplexity {result['perplexity']:.2f}"
-    found = result.get("agreement")
-    return f", {found['accuracy']['mean']:.1%} of {found['pairs']} held-out pairs" if found else ""
+    for key, what in (("agreement", "pairs"), ("step_agreement", "steps")):
+        if (found := result.get(key)) and found[what]:
+            return f", {found['accuracy']['mean']:.1%} of {found[what]} held-out {what}"
+    return ""

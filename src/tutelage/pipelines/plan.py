@@ -127,7 +127,11 @@ def check_with_tokenizer(plan: RunPlan, root: str, model: Path) -> None:
             render_rows(stage_plan, tokenizer, facts.context)
             render_rows(stage_plan, tokenizer, facts.context, "test")
             continue
-        if isinstance(stage_plan, RewardModelPlan | PreferencePlan):
+        if isinstance(stage_plan, RewardModelPlan):
+            stage_plan.rows("source", tokenizer, facts.context)
+            stage_plan.rows("test", tokenizer, facts.context)
+            continue
+        if isinstance(stage_plan, PreferencePlan):
             for key, judged in (("source", stage_plan.judged), ("test", stage_plan.test)):
                 rows_of_prompts(stage_plan.stage, judged, tokenizer, facts.context, key)
             continue

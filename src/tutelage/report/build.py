@@ -21,7 +21,9 @@ from tutelage.report.judgements import (
     comparison_tables,
     headline_of_agreement,
     headline_of_comparisons,
+    headline_of_steps,
     over_optimisation,
+    step_rows,
 )
 from tutelage.report.read import Run, StageRecord, read_run
 from tutelage.report.samples import browser, pairs
@@ -83,8 +85,8 @@ def _headline(run: Run) -> str:
     compared = headline_of_comparisons(comparison_tables(run))
     if compared or tables:
         return compared or headline(tables)
-    told = returns_in_words(run) or headline_of_agreement(agreement_rows(run)) or held_out_in_words(run)
-    return told or headline(tables)
+    agreed = headline_of_agreement(agreement_rows(run)) or headline_of_steps(step_rows(run))
+    return returns_in_words(run) or agreed or held_out_in_words(run) or headline(tables)
 
 
 def _render(run: Run) -> str:
@@ -104,6 +106,7 @@ def _render(run: Run) -> str:
         headline=_headline(run),
         comparisons=comparisons,
         agreements=agreement_rows(run),
+        step_agreements=step_rows(run),
         over_optimisation=over_optimisation(run),
         tables=tables,
         longest=longest or 1.0,

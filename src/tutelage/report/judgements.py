@@ -75,6 +75,41 @@ def agreement_rows(run: Run) -> list[AgreementRow]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """How far a process reward model agrees with the labels of steps that it has not seen."""
+
+    stage: str
+    accuracy: str
+    found: str
+    clean: str
+    f1: str
+    calibration_error: str
+    steps: int
+    answers: int
+
+
+def step_rows(run: Run) -> list[StepRow]:
+    """One row for each stage that was asked about held-out steps."""
+    found: list[StepRow] = []
+    for stage in run.stages:
+        if told := (stage.result or {}).get("step_agreement"):
+            first = told["first_error"]
+            found.append(
+                StepRow(
+                    stage.name,
+                    _words(told["accuracy"]),
+                    _words(first["found"]) if first["found"] else "",
+                    _words(first["clean"]) if first["clean"] else "",
+                    f"{first['f1']:.2f}" if first["f1"] is not None else "",
+                    f"{told['calibration_error']:.3f}",
+                    told["steps"],
+                    told["answers"],
+                )
+            )
+    return found
+
+
 def over_optimisation(run: Run) -> list[tuple[StageRecord, Markup]]:
     """For each stage with several rewards and an anchor: what each reward says, over the distance that was gone.
 
@@ -103,6 +138,12 @@ def headline_of_agreement(rows: Sequence[AgreementRow]) -> str | None:
     """How far each model agrees with people, in a sentence; None where none was asked."""
     told = [f"{row.stage} {row.accuracy} of {row.pairs:,} pairs" for row in rows]
     return f"In the order of people's judgements, held out: {', '.join(told)}." if told else None
+
+
+def headline_of_steps(rows: Sequence[StepRow]) -> str | None:
+    """How far each process reward model agrees with labels of steps, in a sentence; None where none was asked."""
+    told = [f"{row.stage} {row.accuracy} of {row.steps:,} steps" for row in rows]
+    return f"Judged as labelled, held out: {', '.join(told)}." if told else None
 
 
 def _comparison(stage: StageRecord, result: Mapping[str, Any]) -> ComparisonTable:

@@ -20,7 +20,22 @@ class Fault:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What each token of a sample earned by itself. What the whole sample is worth is their sum."""
+
+    tokens: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        return math.fsum(self.tokens)
+
+
 Outcome = float | Fault
+"""What a whole sample is worth."""
+
+Told = Outcome | Spread
+"""What a component tells of a sample."""
 
 
 class Reward(Part, ABC):
@@ -43,6 +58,11 @@ class Reward(Part, ABC):
         return self.name or self.type
 
     @property
+    def spreads(self) -> bool:
+        """Does it tell what single tokens earned? Then it scores with a `Spread`, which algorithms may ask for."""
+        return False
+
+    @property
     def grouped(self) -> bool:
         """Does one call score all samples of a prompt? Then `score_group` is called, else `score`."""
         return False
@@ -63,8 +83,8 @@ class Reward(Part, ABC):
         return answer
 
     @abstractmethod
-    def score(self, prompt: Prompt, sample: Sample) -> float:
-        """What the sample is worth. Whatever it raises becomes the sample's recorded failure."""
+    def score(self, prompt: Prompt, sample: Sample) -> float | Spread:
+        """What the sample, or each of its tokens, is worth. Whatever it raises becomes its recorded failure."""
 
     def score_group(self, prompt: Prompt, samples: Sequence[Sample]) -> Sequence[object]:
         """What each sample of a prompt is worth, in their order; a `Fault` for one that could not be scored."""
@@ -85,7 +105,7 @@ def refuse_ambiguous(rewards: Sequence[Reward], where: str) -> None:
             raise ConfigError(f"{where}[{i}].name: '{label}' is already a reward's name: give each a name of its own")
 
 
-def outcomes(reward: Reward, prompt: Prompt, samples: Sequence[Sample]) -> list[Outcome]:
+def outcomes(reward: Reward, prompt: Prompt, samples: Sequence[Sample]) -> list[Told]:
     """One outcome a sample. Never raises: what goes wrong is the fault of the samples it went wrong with."""
     if not reward.grouped:
         return [_outcome(reward, prompt, sample) for sample in samples]
@@ -96,7 +116,7 @@ def outcomes(reward: Reward, prompt: Prompt, samples: Sequence[Sample]) -> list[
     return _each(values, samples)
 
 
-def outcomes_together(reward: Reward, groups: Sequence[Group]) -> list[Outcome]:
+def outcomes_together(reward: Reward, groups: Sequence[Group]) -> list[Told]:
     """One outcome for each sample of all groups, in their order. Never raises, like `outcomes`."""
     try:
         values = list(reward.score_groups(groups))
@@ -107,7 +127,7 @@ def outcomes_together(reward: Reward, groups: Sequence[Group]) -> list[Outcome]:
     return [one for some, group in zip(values, groups, strict=True) for one in _each(some, group.samples)]
 
 
-def _each(values: Any, samples: Sequence[Sample]) -> list[Outcome]:
+def _each(values: Any, samples: Sequence[Sample]) -> list[Told]:
     """What a call for several samples returned, as one outcome for each."""
     if hasattr(values, "tolist"):  # numpy's and torch's arrays
         values = values.tolist()
@@ -115,20 +135,22 @@ def _each(values: Any, samples: Sequence[Sample]) -> list[Outcome]:
         return [Fault(f"returned {_shown(values)}, not a list of {len(samples)} numbers")] * len(samples)
     if len(values) != len(samples):
         return [Fault(f"returned {len(values)} scores for {len(samples)} samples")] * len(samples)
-    return [_checked(value) for value in values]
+    return [_checked(value, sample) for value, sample in zip(values, samples, strict=True)]
 
 
-def _outcome(reward: Reward, prompt: Prompt, sample: Sample) -> Outcome:
+def _outcome(reward: Reward, prompt: Prompt, sample: Sample) -> Told:
     try:
-        return _checked(reward.score(prompt, sample))
+        return _checked(reward.score(prompt, sample), sample)
     except (Exception, SystemExit) as error:
         return _raised(error)
 
 
-def _checked(value: object) -> Outcome:
-    """A finite float, or the fault. True and False are 1 and 0; numpy's and torch's scalars are numbers too."""
+def _checked(value: object, sample: Sample) -> Told:
+    """A finite float, or several, or the fault. True and False are 1 and 0; numpy's and torch's scalars are numbers."""
     if isinstance(value, Fault):
         return value
+    if isinstance(value, Spread):
+        return _checked_spread(value, sample)
     if value is None or isinstance(value, str | bytes):
         return Fault(f"returned {_shown(value)}, not a number")
     try:
@@ -136,6 +158,13 @@ def _checked(value: object) -> Outcome:
     except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a torch tensor of several numbers
         return Fault(f"returned {_shown(value)}, not a number")
     return number if math.isfinite(number) else Fault(f"returned {number}, not a finite number")
+
+
+def _checked_spread(spread: Spread, sample: Sample) -> Told:
+    if len(spread.tokens) != len(sample.tokens):
+        return Fault(f"returned {len(spread.tokens)} numbers for the {len(sample.tokens)} tokens of a sample")
+    wrong = next((place for place, number in enumerate(spread.tokens) if not math.isfinite(number)), None)
+    return spread if wrong is None else Fault(f"returned {spread.tokens[wrong]} for token {wrong}, not a finite number")
 
 
 def _raised(error: BaseException) -> Fault:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from multiprocessing.connection import wait
 from threading import Event
 
-from tutelage.rewards.base import Fault, Outcome, Reward
+from tutelage.rewards.base import Fault, Told, Reward
 from tutelage.rewards.process import WorkerProcess
 from tutelage.rewards.worker import Job
 
-Answer = list[Outcome] | Fault  # a fault is that of every sample of the job
+Answer = list[Told] | Fault  # a fault is that of every sample of the job
 _GLANCE = 0.1  # seconds between two looks at whether the work is still wanted
 
 
@@ -29,7 +29,7 @@ class WorkerPool:
         self._limit = workers
         self._workers: list[WorkerProcess] = []
 
-    def run(self, jobs: Sequence[Job], abandoned: Event | None = None) -> list[list[Outcome]]:
+    def run(self, jobs: Sequence[Job], abandoned: Event | None = None) -> list[list[Told]]:
         """The outcomes of each job, in order, one a sample.
 
         Args:
@@ -91,5 +91,5 @@ class WorkerPool:
         return [worker for end, worker in busy.items() if end in spoken or worker.deadline <= now]
 
 
-def _spread(answer: Answer, count: int) -> list[Outcome]:
+def _spread(answer: Answer, count: int) -> list[Told]:
     return [answer] * count if isinstance(answer, Fault) else answer

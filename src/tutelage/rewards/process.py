@@ -12,7 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import Pipe
 
 from tutelage.errors import TutelageError
-from tutelage.rewards.base import Fault, Outcome, Reward
+from tutelage.rewards.base import Fault, Told, Reward
 
 START_SECONDS = 300.0  # for a worker to load its rewards; nothing of it counts for a sample
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from tutelage.rewards.worker import serve; serve({descriptor})"
@@ -61,7 +61,7 @@ class WorkerProcess:
         self.place, self._seconds, self.deadline = place, seconds, time.monotonic() + seconds
         return True
 
-    def answer(self) -> list[Outcome] | Fault | None:
+    def answer(self) -> list[Told] | Fault | None:
         """What it says, or the fault where it died or its time is over; None where it has only just become ready.
 
         Raises:

@@ -10,7 +10,7 @@ from threading import Event
 from types import TracebackType
 from typing import Self
 
-from tutelage.rewards.base import Fault, Outcome, Reward, outcomes, outcomes_together, refuse_ambiguous
+from tutelage.rewards.base import Fault, Told, Reward, Spread, outcomes, outcomes_together, refuse_ambiguous
 from tutelage.rewards.pool import WorkerPool
 from tutelage.rewards.worker import Job
 from tutelage.types import Group, Sample
@@ -19,9 +19,10 @@ from tutelage.types import Group, Sample
 class RewardSuite:
     """Scores groups. Use it as a context manager: leaving it ends its workers.
 
-    A sample whose components all gave a finite number gets `reward`, their weighted sum; one with a faulty component
-    gets `failure`, which names the component and the reason, and its `reward` stays None. What a sample gets depends
-    on nothing but its prompt and itself (and its group, for a batch function): not on order, nor on the workers.
+    A sample whose components all gave a finite number gets `reward`, their weighted sum, and `token_rewards`, the part
+    of it that components tell of single tokens; one with a faulty component gets `failure`, which names the component
+    and the reason, and its `reward` stays None. What a sample gets depends on nothing but its prompt and itself (and
+    its group, for a batch function): not on order, nor on the workers.
 
     Args:
         rewards: the components, as `build_rewards` makes them.
@@ -67,7 +68,7 @@ class RewardSuite:
         samples = [sample for group in groups for sample in group.samples]
         answers = self._pool.run(self._jobs(groups), abandoned)
         isolated = iter([outcome for answer in answers for outcome in answer])
-        columns: list[list[Outcome]] = []
+        columns: list[list[Told]] = []
         for reward in self.rewards:
             if reward.isolated:
                 columns.append(list(islice(isolated, len(samples))))
@@ -91,19 +92,24 @@ class RewardSuite:
                 jobs += [Job(place, group.prompt, part, self._timeout * len(part)) for part in together]
         return jobs
 
-    def _conclude(self, sample: Sample, row: Sequence[Outcome]) -> None:
-        sample.rewards, sample.reward, sample.failure = {}, None, None
+    def _conclude(self, sample: Sample, row: Sequence[Told]) -> None:
+        sample.rewards, sample.token_rewards, sample.reward, sample.failure = {}, [], None, None
         faults: list[str] = []
         total = 0.0
         for reward, outcome in zip(self.rewards, row, strict=True):
             if isinstance(outcome, Fault):
                 faults.append(f"{reward.label}: {outcome.reason}")
-            else:
-                sample.rewards[reward.label] = outcome
-                total += reward.weight * outcome
+                continue
+            if isinstance(outcome, Spread):
+                if reward.weight:
+                    before = sample.token_rewards or [0.0] * len(outcome.tokens)
+                    sample.token_rewards = [b + reward.weight * t for b, t in zip(before, outcome.tokens, strict=True)]
+                outcome = outcome.total
+            sample.rewards[reward.label] = outcome
+            total += reward.weight * outcome
         if not faults and not math.isfinite(total):
             faults.append(f"the weighted sum of {sample.rewards} is {total}")
         if faults:
-            sample.failure = "; ".join(faults)
+            sample.failure, sample.token_rewards = "; ".join(faults), []
         else:
             sample.reward = total

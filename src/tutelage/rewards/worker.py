@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from tutelage.rewards.base import Fault, Outcome, Reward, outcomes
+from tutelage.rewards.base import Fault, Told, Reward, outcomes
 from tutelage.types import Prompt, Sample
 
 
@@ -44,7 +44,7 @@ def serve(descriptor: int) -> None:
             return  # the parent is gone, or wants no more
 
 
-def _answer(connection: Connection, rewards: list[Reward]) -> list[Outcome] | Fault:
+def _answer(connection: Connection, rewards: list[Reward]) -> list[Told] | Fault:
     packed = connection.recv_bytes()
     try:
         job: Job = pickle.loads(packed)

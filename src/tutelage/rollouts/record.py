@@ -28,6 +28,7 @@ def record_samples(journal: Journal, stage: str, step: int, groups: Sequence[Gro
                     "rewards": sample.rewards,
                     "failure": sample.failure,
                     "version": sample.version,
+                    **({"token_rewards": sample.token_rewards} if sample.token_rewards else {}),
                     **({"expert": True} if sample.expert else {}),
                 }
             )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tutelage.algorithms import Algorithm
 from tutelage.data.packing import Row
+from tutelage.functional.reductions import sequence_sums
 from tutelage.types import Batch, Credit, Experience, Group
 
 
@@ -65,9 +66,12 @@ def experience_of(groups: Sequence[Group], rows: Sequence[Row], greedy_P: Tensor
     rewards_PG, valid_PG = rewards_of(groups)
     lengths = torch.tensor([len(row.tokens) for row in rows])
     sequence_A = valid_PG.flatten().nonzero()[:, 0].repeat_interleave(lengths)
-    rewards_A = torch.zeros(len(sequence_A))
+    process_A = _process_of(groups)
+    rewards_A = torch.zeros(len(sequence_A)) if process_A is None else process_A.clone()
+    # What is left of an answer's reward stands at its last token.
+    left_B = rewards_PG.flatten() - sequence_sums(rewards_A, sequence_A, rewards_PG.numel())
     ended = lengths > 0
-    rewards_A[lengths.cumsum(0)[ended] - 1] = rewards_PG[valid_PG][ended]
+    rewards_A[lengths.cumsum(0)[ended] - 1] += left_B[valid_PG.flatten()][ended]
 
     def column(name: str) -> Tensor | None:
         if not rows or name not in rows[0].fields:
@@ -82,6 +86,7 @@ def experience_of(groups: Sequence[Group], rows: Sequence[Row], greedy_P: Tensor
         truncated_PG=torch.tensor([[sample.finish == "length" for sample in group.samples] for group in groups]),
         sequence_A=sequence_A,
         rewards_A=rewards_A,
+        process_A=process_A,
         behaviour_A=sampler_A if behaviour_A is None else behaviour_A,
         after_B=torch.zeros(rewards_PG.numel()),  # an answer is an episode: nothing comes after it
         reference_A=column("reference"),
@@ -90,14 +95,23 @@ def experience_of(groups: Sequence[Group], rows: Sequence[Row], greedy_P: Tensor
     )
 
 
+def _process_of(groups: Sequence[Group]) -> Tensor | None:
+    """[A] what the tokens of the rewarded samples earned by themselves; None where no reward tells."""
+    rewarded = [sample for group in groups for sample in group.samples if sample.reward is not None]
+    if not any(sample.token_rewards for sample in rewarded):
+        return None
+    return torch.tensor([own for sample in rewarded for own in sample.token_rewards or [0.0] * len(sample.tokens)])
+
+
 def scaled(experience: Experience) -> Experience:
     """The experience with its rewards divided by the standard deviation of what its sequences earned."""
     earned = experience.rewards_PG[experience.valid_PG]
     deviation = earned.std() if len(earned) > 1 else torch.zeros(())
     if deviation == 0:
         return experience
+    process_A = None if experience.process_A is None else experience.process_A / deviation
     rewards_A, rewards_PG = experience.rewards_A / deviation, experience.rewards_PG / deviation
-    return replace(experience, rewards_A=rewards_A, rewards_PG=rewards_PG)
+    return replace(experience, rewards_A=rewards_A, rewards_PG=rewards_PG, process_A=process_A)
 
 
 def credited(rows: Sequence[Row], credit: Credit, algorithm: Algorithm) -> list[Row]:

@@ -77,6 +77,17 @@ def rows_of_prompts(
     ]
 
 
+def are_steps(judged: Sequence[Judged], where: str) -> bool:
+    """Are these the steps of single answers? Raises DataError where some are, and others whole answers."""
+    kinds = {one.stepwise: one.id for one in judged}
+    if len(kinds) > 1:
+        raise DataError(
+            f"{where}: {kinds[True]!r} has the steps of one answer, and {kinds[False]!r} whole answers; a model learns "
+            "from the one or the other: make two sources of them, for two stages"
+        )
+    return True in kinds
+
+
 def load_judged(table: object, where: str, must_reach: bool) -> Sequence[Judged]:
     """The judged answers of a source. Empty where it cannot be reached now, unless it must be."""
     source = build_judged_source(table, where)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tutelage.config import LEAVES, Recipe, Table, nearest
+from tutelage.config import LEAVES, LabelStage, Recipe, Stage, Table, nearest
 from tutelage.data import Conversation
 from tutelage.data.preferences import Judged
 from tutelage.errors import ConfigError, NothingToLearnError
@@ -15,19 +15,34 @@ from tutelage.stages.context import StageRun
 from tutelage.types import Message, Prompt
 
 
-def names_stage(table: Table, recipe: Recipe, stage: str, where: str) -> bool:
-    """Is the source `{ type = "stage", stage = NAME }`? Raises ConfigError where no stage before leaves such data."""
+def maker(table: Table, recipe: Recipe, stage: str, where: str) -> Stage | None:
+    """The stage whose judged answers a source `{ type = "stage", stage = NAME }` names; None for any other source.
+
+    Raises:
+        ConfigError: no stage before this one leaves such data.
+    """
     if table.get("type") != "stage":
-        return False
+        return None
     wrong = table.keys() - {"type", "stage", "least"}
-    known = [other.name for other in recipe.before(stage) if LEAVES[other.type] == "judged answers"]
+    known = {other.name: other for other in recipe.before(stage) if LEAVES[other.type] == "judged answers"}
     if wrong or table.get("stage") not in known:
-        hint = nearest(str(table.get("stage")), known)
+        hint = nearest(str(table.get("stage")), list(known))
         raise ConfigError(
             f'{where}: wanted {{ type = "stage", stage = a label or revise stage before this one }}, for sft with '
             f"least = the least score of a prompt's best answer (given: {table}); {hint}"
         )
-    return True
+    return known[table["stage"]]
+
+
+def labels_whole_answers(table: Table, recipe: Recipe, stage: str, where: str) -> bool:
+    """Does a stage before make the source, of whole answers? Raises ConfigError where it labels their steps."""
+    named = maker(table, recipe, stage, where)
+    if isinstance(named, LabelStage) and named.steps is not None:
+        raise ConfigError(
+            f"{where}: stage '{named.name}' labels the steps of answers, which only a reward-model stage learns from; "
+            "leave its steps out, or add a label stage of whole answers"
+        )
+    return named is not None
 
 
 def write_labels(run: StageRun, judged: Iterable[Judged]) -> str:
@@ -40,9 +55,12 @@ def write_labels(run: StageRun, judged: Iterable[Judged]) -> str:
 
 
 def labelled(path: Path) -> list[Judged]:
-    """What such a stage left, but for prompts of whose answers no two were judged apart."""
+    """What such a stage left: steps, or whole answers but for prompts to which no two were judged apart."""
+    rows = _rows(path)
+    if any("labels" in row for row in rows):
+        return [Judged(_prompt(row), tuple(row["completions"]), tuple(row["labels"]), stepwise=True) for row in rows]
     found: list[Judged] = []
-    for row in _rows(path):
+    for row in rows:
         answers = dict(zip(row["answers"], row["scores"], strict=True))
         if len(set(answers.values())) > 1:
             found.append(Judged(_prompt(row), tuple(answers), tuple(answers.values())))

@@ -19,8 +19,8 @@ from tutelage.data.preferences import Judged
 from tutelage.errors import ConfigError, RunFolderError
 from tutelage.models import Policy, context_length
 from tutelage.stages.context import Result, StageRun
-from tutelage.stages.judged import agreement_of, load_judged, refuse_outside, refuse_ties, rows_of_prompts
-from tutelage.stages.labelled import names_stage
+from tutelage.stages.judged import agreement_of, are_steps, load_judged, refuse_outside, refuse_ties, rows_of_prompts
+from tutelage.stages.labelled import labels_whole_answers
 from tutelage.stages.preference_task import PreferenceTask, answers_of, mismatched, score_answers, with_field
 from tutelage.training import State, fit
 
@@ -43,9 +43,15 @@ class PreferencePlan:
 def plan_preference(stage: PreferenceStage, recipe: Recipe, must_reach: bool) -> PreferencePlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
     loss = build_preference_loss(stage.loss, f"{stage.name}.loss")
-    made_here = names_stage(stage.source, recipe, stage.name, f"{stage.name}.source")
+    made_here = labels_whole_answers(stage.source, recipe, stage.name, f"{stage.name}.source")
     judged = () if made_here else load_judged(stage.source, f"{stage.name}.source", must_reach)
     test = () if stage.test is None else load_judged(stage.test, f"{stage.name}.test", must_reach)
+    for key, given in (("source", judged), ("test", test)):
+        if are_steps(given, f"{stage.name}.{key}"):
+            raise ConfigError(
+                f"{stage.name}.{key}: holds the steps of answers, and '{loss.type}' learns from whole ones; steps are "
+                "for a reward-model stage"
+            )
     if loss.paired:
         refuse_ties(judged, f"{stage.name}.source", "loss = { type = 'kto' }")
     elif stage.good_above is None:

@@ -22,7 +22,7 @@ from tutelage.stages.context import Result, StageRun, prompts_of
 from tutelage.stages.conversations import conversation_rows, load_conversations
 from tutelage.stages.imitation import imitation_loss
 from tutelage.stages.kept_weights import blend, copies, take
-from tutelage.stages.labelled import names_stage
+from tutelage.stages.labelled import labels_whole_answers
 from tutelage.training import STOP, State, fit, update
 from tutelage.types import Batch, Loss, Message, Split
 
@@ -52,7 +52,7 @@ class SftPlan:
 def plan_sft(stage: SftStage, recipe: Recipe, must_reach: bool) -> SftPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
     where = f"{stage.name}.source"
-    made_here = names_stage(stage.source, recipe, stage.name, where)
+    made_here = labels_whole_answers(stage.source, recipe, stage.name, where)
     conversations = () if made_here else _conversations(stage.source, "train", recipe, where, must_reach)
     test = () if stage.test is None else _conversations(stage.test, "test", recipe, f"{stage.name}.test", must_reach)
     return SftPlan(stage, conversations, test)
