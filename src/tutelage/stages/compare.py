@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,9 @@ from tutelage.rollouts import record_samples, roll_out
 from tutelage.seeds import derive_seed
 from tutelage.stages.asking import plan_questions
 from tutelage.stages.context import Result, StageRun
-from tutelage.stages.judged import score_rows
-from tutelage.stages.model_rewards import refuse_unknown_models, with_models
+from tutelage.stages.model_rewards import with_models
+from tutelage.stages.named_models import refuse_unknown_models
+from tutelage.stages.steps import score_answers
 from tutelage.types import Group, Prompt
 
 Scores = dict[str, list[float | None]]  # of each prompt, its samples'
@@ -109,8 +111,10 @@ def _side_by_side(answers: Sequence[Sequence[Group]]) -> list[Group]:
 
 
 def _chosen_by(name: str, groups: Sequence[Group], plan: ComparePlan, run: StageRun) -> list[tuple[Group, list[float]]]:
+    """Each group with what the reward model makes of its answers: of steps the worst, and none is worse than any."""
     model = run.load_reward_model(name)
-    scores = iter(score_rows(model, _rows(groups), plan.stage.tokens_per_microbatch))
+    found = score_answers(model, _rows(groups), plan.stage.tokens_per_microbatch)
+    scores = iter([-math.inf if score is None else score for score in found])
     return [(group, [next(scores) for _ in group.samples]) for group in groups]
 
 

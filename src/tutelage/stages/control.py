@@ -42,9 +42,10 @@ def plan_control(stage: ControlStage, recipe: Recipe) -> ControlPlan:
     """Resolves and checks the stage. Raises ConfigError with the remedy."""
     where = f"{stage.name}.algorithm"
     algorithm = build_algorithm(stage.algorithm, where)
-    if algorithm.kl or algorithm.needs_greedy or algorithm.needs_expert:
+    if algorithm.kl or algorithm.needs_greedy or algorithm.needs_expert or algorithm.needs_process:
         raise ConfigError(
-            f"{where}: '{algorithm.type}' with a reference, a greedy answer or an expert's is for language models"
+            f"{where}: '{algorithm.type}' with a reference, a greedy answer, an expert's, or rewards of single tokens "
+            "is for language models"
         )
     if algorithm.needs_critic is not None and algorithm.needs_critic.kind == "head":
         raise ConfigError(f"{where}.critic.kind: a control stage has a critic of its own: set it to 'model'")

@@ -9,12 +9,12 @@ from typing import ClassVar, Final, Literal
 import torch
 from pydantic import PositiveInt, PrivateAttr, model_validator
 
-from tutelage.config import Recipe, Sampling, Stage, nearest
+from tutelage.config import Recipe, Sampling, Stage
 from tutelage.data.answers import begin_alike, choice_tokens
 from tutelage.data.chat import has_template, render_prompt
 from tutelage.data.packing import Row, pack
 from tutelage.engines import Engine, build_engine
-from tutelage.errors import ConfigError, DataError, ModelError
+from tutelage.errors import DataError, ModelError
 from tutelage.models import Policy, context_length, load_tokenizer
 from tutelage.rewards import Reward
 from tutelage.rewards.base import Fault, Outcome
@@ -22,6 +22,7 @@ from tutelage.rewards.judging import Grades, Pairs, Said
 from tutelage.rollouts import roll_out
 from tutelage.stages.context import StageRun
 from tutelage.stages.judged import at_the_end
+from tutelage.stages.named_models import refuse_unknown_policy
 from tutelage.types import Group, Message, Prompt, Sample
 
 _DIGITS: Final = (0, 9)  # grades of one token each
@@ -69,12 +70,7 @@ class LocalJudge(Reward):
 
     def refuse_unknown_model(self, stage: Stage, recipe: Recipe, where: str) -> None:
         """Raises ConfigError for a judge that no stage before this one leaves and that is no folder."""
-        known = recipe.policies_before(stage.name)
-        if self.model not in known and not self._is_folder:
-            raise ConfigError(
-                f"{where}.model: '{self.model}' is neither a stage before this one that leaves a policy nor a model's "
-                f"folder: {nearest(self.model, known)}"
-            )
+        refuse_unknown_policy(self.model, recipe.policies_before(stage.name), f"{where}.model")
 
     def refuse_tokenizer(self, policy: Path, where: str) -> None:
         """Raises ModelError where the judge cannot be asked, or its verdict cannot be read off a single token.

@@ -9,19 +9,22 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PrivateAttr, model_validator
 
-from tutelage.config import EvaluateStage, Recipe, Stage, nearest
+from tutelage.config import EvaluateStage, Recipe, Stage
 from tutelage.data.chat import render_prompt
 from tutelage.data.packing import Row
-from tutelage.errors import ConfigError, ModelError
-from tutelage.models import RewardModel, load_tokenizer
+from tutelage.errors import ConfigError
+from tutelage.models import RewardModel
 from tutelage.rewards import JudgeReward, Reward, build_rewards
-from tutelage.rewards.base import Fault, Outcome
+from tutelage.rewards.base import Fault, Outcome, Spread, Told
 from tutelage.stages.context import StageRun
-from tutelage.stages.judged import score_rows
+from tutelage.stages.implicit_reward import ImplicitReward
 from tutelage.stages.local_judge import LocalJudge
+from tutelage.stages.named_models import refuse_other_tokens, refuse_unknown_models
+from tutelage.stages.steps import Reduction, score_answers, score_steps, with_steps
 from tutelage.types import Group, Prompt, Sample
 
 _EMPTY: Final = Fault("it has no token to be scored at")
+_BLANK: Final = Fault("it has no step to be scored at")
 
 
 class ModelReward(Reward):
@@ -29,6 +32,10 @@ class ModelReward(Reward):
 
     `combine`: their mean; the worst of them; or `careful`, the mean less `deviations` standard deviations. Scores are
     clipped to +-`clip`, then `per_token` is taken off for each token of the answer, against a bias for length.
+
+    A process reward model finds each step of an answer right with some probability, and `steps` makes one number of
+    them. With `dense` each stands at its step's last token, as in Math-Shepherd (2312.08935), over the number of steps,
+    which the paper does not do: the total is their mean, where a sum would pay for further steps.
     """
 
     isolated: ClassVar[bool] = False  # it shares the learner's device
@@ -40,6 +47,8 @@ class ModelReward(Reward):
     deviations: NonNegativeFloat = 1.0  # for `careful`
     clip: PositiveFloat | None = None
     per_token: NonNegativeFloat = 0.0
+    steps: Reduction = "min"  # for process reward models; Math-Shepherd's, the product in 2305.20050
+    dense: bool = False  # for a process reward model: each step's reward at its end
     tokens_per_microbatch: Annotated[int, Field(gt=0)] = 4096
     _loaded: tuple[RewardModel, ...] = PrivateAttr(())
 
@@ -49,51 +58,77 @@ class ModelReward(Reward):
             raise ValueError(f"combine: '{self.combine}' is for several models; name more than one")
         if self.combine != "careful" and "deviations" in self.model_fields_set:
             raise ValueError("deviations: is for combine = 'careful'")
+        if self.dense and (len(self.models) > 1 or self.clip is not None or "steps" in self.model_fields_set):
+            raise ValueError(
+                "dense: each step of one model's has its own reward, a probability; leave out further models, clip "
+                "and steps"
+            )
         return self
 
+    @property
+    def spreads(self) -> bool:
+        return self.dense
+
     def refuse_tokenizer(self, policy: Path, where: str) -> None:
-        """Raises ModelError where a folder's tokenizer has other tokens than the policy's: their numbers are scored."""
-        words = load_tokenizer(policy).get_vocab()
-        for name in self.models:
-            if (Path(name) / "config.json").is_file() and load_tokenizer(Path(name)).get_vocab() != words:
-                raise ModelError(
-                    f"{where}.models: the tokenizer of {name} is another than the policy's, and token ids are scored "
-                    "as they were sampled; train a reward model that begins with this policy, or one of its family"
-                )
+        """Raises ModelError where a folder's tokenizer has other tokens than the policy's."""
+        refuse_other_tokens(self.models, policy, f"{where}.models")
 
     def loaded(self, run: StageRun) -> ModelReward:
-        """The same with its models in memory."""
+        """The same with its models in memory. Raises ConfigError where they are not of the kind that it is told."""
         ready = self.model_copy()
         ready._loaded = tuple(run.load_reward_model(name) for name in self.models)
+        of_steps = [model.separator is not None for model in ready._loaded]
+        if len(set(of_steps)) > 1:
+            steps, whole = self.models[of_steps.index(True)], self.models[of_steps.index(False)]
+            raise ConfigError(
+                f"reward '{self.label}': models: {steps} scores steps, {whole} whole answers; take one kind"
+            )
+        for key in sorted({"steps", "dense"} & self.model_fields_set):
+            if not all(of_steps):
+                raise ConfigError(
+                    f"reward '{self.label}': {key}: {self.models[0]} scores whole answers and knows no steps; leave it "
+                    "out, or train a reward model on steps"
+                )
         return ready
 
-    def score(self, prompt: Prompt, sample: Sample) -> float:
+    def score(self, prompt: Prompt, sample: Sample) -> float | Spread:
         (only,) = self.score_groups([Group(prompt, (), [sample])])[0]
         if isinstance(only, Fault):
             raise ValueError(only.reason)
         return only
 
-    def score_groups(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """One score for each sample; a fault for one without any token, which has none to be scored at."""
-        columns: list[list[float]] = []
+    def score_groups(self, groups: Sequence[Group]) -> list[list[Told]]:
+        """One score for each sample, or one for each of its tokens; a fault for one without any token or step."""
+        scored = iter(self._dense(groups) if self.dense else self._whole(groups))
+        return [[next(scored) if sample.tokens else _EMPTY for sample in group.samples] for group in groups]
+
+    def _whole(self, groups: Sequence[Group]) -> list[Outcome]:
+        """For each sample that has tokens, one number."""
+        columns: list[Sequence[float | None]] = []
         for model in self._loaded:
-            rows = [
-                Row(asked, tuple(sample.tokens), number)
-                for number, group in enumerate(groups)
-                for asked in [tuple(render_prompt(model.tokenizer, group.prompt))]
-                for sample in group.samples
-                if sample.tokens
-            ]
-            longest = max((len(row.context) + len(row.tokens) for row in rows), default=0)
-            columns.append(score_rows(model, rows, max(longest, self.tokens_per_microbatch)))
-        scores = iter(zip(*columns, strict=True))
+            rows = _rows(model, groups)
+            columns.append(score_answers(model, rows, self._budget(rows), self.steps))
+        lengths = [len(sample.tokens) for group in groups for sample in group.samples if sample.tokens]
         return [
-            [
-                self._combined(next(scores)) - self.per_token * len(sample.tokens) if sample.tokens else _EMPTY
-                for sample in group.samples
-            ]
-            for group in groups
+            _BLANK if None in scores else self._combined(scores) - self.per_token * length
+            for *scores, length in zip(*columns, lengths, strict=True)
         ]
+
+    def _dense(self, groups: Sequence[Group]) -> list[Told]:
+        """For each sample that has tokens, as many numbers."""
+        (model,) = self._loaded
+        rows = [with_steps(row, model) for row in _rows(model, groups)]
+        found: list[Told] = []
+        for row, probabilities in zip(rows, score_steps(model, rows, self._budget(rows)), strict=True):
+            tokens = [-self.per_token] * len(row.tokens)
+            for end, probability in zip(row.actions, probabilities, strict=True):
+                tokens[end] += probability / len(probabilities)
+            found.append(Spread(tuple(tokens)) if probabilities else _BLANK)
+        return found
+
+    def _budget(self, rows: Sequence[Row]) -> int:
+        longest = max((len(row.context) + len(row.tokens) for row in rows), default=0)
+        return max(longest, self.tokens_per_microbatch)
 
     def _combined(self, scores: Sequence[float]) -> float:
         score = min(scores) if self.combine == "worst" else fmean(scores)
@@ -102,7 +137,23 @@ class ModelReward(Reward):
         return score if self.clip is None else max(-self.clip, min(self.clip, score))
 
 
-MODEL_REWARDS: Final[Mapping[str, type[Reward]]] = {"reward-model": ModelReward, "local-judge": LocalJudge}
+def _rows(model: RewardModel, groups: Sequence[Group]) -> list[Row]:
+    """The samples that have tokens, after their prompts."""
+    return [
+        Row(asked, tuple(sample.tokens), number)
+        for number, group in enumerate(groups)
+        for asked in [tuple(render_prompt(model.tokenizer, group.prompt))]
+        for sample in group.samples
+        if sample.tokens
+    ]
+
+
+LoadedReward = ModelReward | ImplicitReward | LocalJudge
+MODEL_REWARDS: Final[Mapping[str, type[Reward]]] = {
+    "reward-model": ModelReward,
+    "implicit": ImplicitReward,
+    "local-judge": LocalJudge,
+}
 
 
 def stage_rewards(stage: Stage, tables: Sequence[object], recipe: Recipe, task: Reward | None) -> tuple[Reward, ...]:
@@ -112,27 +163,16 @@ def stage_rewards(stage: Stage, tables: Sequence[object], recipe: Recipe, task: 
     for i, reward in enumerate(rewards):
         if isinstance(reward, ModelReward):
             refuse_unknown_models(reward.models, recipe.before(stage.name), f"{where}[{i}].models")
-        if isinstance(reward, LocalJudge):
+        if isinstance(reward, LocalJudge | ImplicitReward):
             reward.refuse_unknown_model(stage, recipe, f"{where}[{i}]")
         if isinstance(reward, LocalJudge | JudgeReward) and reward.mode == "pairs":
             _refuse_nothing_to_compare(stage, f"{where}[{i}].mode")
     return rewards
 
 
-def refuse_unknown_models(names: Sequence[str], earlier: Sequence[Stage], where: str) -> None:
-    """Raises ConfigError for a reward model that neither a stage before this one makes nor is a folder."""
-    made = [stage.name for stage in earlier if stage.type == "reward-model"]
-    for name in names:
-        if name not in made and not (Path(name) / "config.json").is_file():
-            raise ConfigError(
-                f"{where}: '{name}' is neither a reward-model stage before this one nor a model's folder: "
-                f"{nearest(name, made)}"
-            )
-
-
 def with_models(rewards: Sequence[Reward], run: StageRun) -> tuple[Reward, ...]:
     """The rewards with their models in memory."""
-    return tuple(reward.loaded(run) if isinstance(reward, ModelReward | LocalJudge) else reward for reward in rewards)
+    return tuple(reward.loaded(run) if isinstance(reward, LoadedReward) else reward for reward in rewards)
 
 
 def refuse_other_tokenizers(rewards: Sequence[Reward], policy: Path, where: str) -> None:
@@ -142,7 +182,7 @@ def refuse_other_tokenizers(rewards: Sequence[Reward], policy: Path, where: str)
         policy: the recipe's model.
     """
     for i, reward in enumerate(rewards):
-        if isinstance(reward, ModelReward | LocalJudge):
+        if isinstance(reward, LoadedReward):
             reward.refuse_tokenizer(policy, f"{where}[{i}]")
 
 

@@ -15,7 +15,8 @@ from tutelage.errors import ConfigError
 from tutelage.rewards import Reward
 from tutelage.stages.context import prompts_of
 from tutelage.stages.conversations import conversation_rows, load_conversations
-from tutelage.stages.model_rewards import refuse_unknown_models, stage_rewards
+from tutelage.stages.model_rewards import stage_rewards
+from tutelage.stages.named_models import refuse_unknown_models
 from tutelage.types import Prompt
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
         raise ConfigError(
             f"{stage.name}.rewards: every weight is 0, so the reward never varies and nothing can be learned; give one "
             "of them a weight"
+        )
+    if algorithm.needs_process and not any(reward.spreads and reward.weight for reward in rewards):
+        raise ConfigError(
+            f"{stage.name}.rewards: '{algorithm.type}' reads what single tokens earned, and none of these tells: add "
+            "{ type = 'implicit', model = ... }, or a process reward model with dense = true, or take 'rloo'"
         )
     prompts, texts = prompts_of(environment, stage.split, must_reach), ()
     if stage.pretraining is not None:
