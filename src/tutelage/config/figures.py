@@ -36,7 +36,7 @@ def promised(stage: Stage) -> list[str]:
         case PreferenceStage():
             return ["accuracy", "calibration_error", "follows_length"] if stage.test is not None else []
         case LabelStage():
-            return ["reward"]
+            return ["reward"] if stage.steps is None else ["reward", "right"]
         case ReviseStage():
             return ["revised"]
         case CompareStage():

@@ -20,7 +20,7 @@ def figures(result: Result) -> dict[str, float]:
             found = {"score": summary["score"]["mean"], "length": summary["length"], "truncated": summary["truncated"]}
             found |= result["components"]
         case "label":
-            found = {"reward": result["reward"]}
+            found = {name: result[name] for name in ("reward", "right") if name in result}
         case "revise":
             found = {"revised": result["revised"] / result["prompts"]}
         case "play":
@@ -63,7 +63,8 @@ def check_gates(stage: Stage, result: Result) -> None:
 def in_words(result: Result) -> str:
     """A finished stage's outcome, for the terminal."""
     if result["type"] == "label":
-        return f"{result['answers']} answers to {result['prompts']} prompts, in {result['judged']}"
+        steps = f" in {result['steps']} steps" if "steps" in result else ""
+        return f"{result['answers']} answers{steps} to {result['prompts']} prompts, in {result['judged']}"
     if result["type"] == "revise":
         return f"{result['revised']} of {result['prompts']} answers revised, in {result['judged']}"
     if "reward_model" in result:

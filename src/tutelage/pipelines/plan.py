@@ -191,7 +191,8 @@ def _stage_line(plan: Plan) -> str:
             return f"{plan.loss.type}, {steps}{stage.prompts_per_step} prompts, {stage.epochs} epochs of {shown}"
         case LabelPlan(stage=stage):
             asked = _count(len(plan.prompts), "prompts")
-            return f"{stage.answers} answers to each of {asked} of {stage.environment}/{stage.split}"
+            steps = f", each step gone on with {stage.steps.continuations} times" if stage.steps else ""
+            return f"{stage.answers} answers to each of {asked} of {stage.environment}/{stage.split}{steps}"
         case RevisePlan(stage=stage):
             asked = _count(len(plan.prompts), "prompts")
             by = f"{len(stage.principles)} principle{'s' if len(stage.principles) > 1 else ''}"

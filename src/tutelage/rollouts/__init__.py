@@ -2,6 +2,16 @@
 
 from tutelage.rollouts.order import places_of_step, prompts_of_step
 from tutelage.rollouts.record import question, record_samples
-from tutelage.rollouts.roll_out import check_prompts, roll_out
+from tutelage.rollouts.roll_out import Beginning, check_prompts, go_on, prompts_begun, roll_out
 
-__all__ = ["check_prompts", "places_of_step", "prompts_of_step", "question", "record_samples", "roll_out"]
+__all__ = [
+    "Beginning",
+    "check_prompts",
+    "go_on",
+    "places_of_step",
+    "prompts_begun",
+    "prompts_of_step",
+    "question",
+    "record_samples",
+    "roll_out",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tutelage.config import Sampling
@@ -14,6 +15,17 @@ from tutelage.types import Group, Prompt, Sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What is gone on with: a prompt, and perhaps the first tokens of an answer to it."""
+
+    prompt: Prompt
+    prompt_tokens: tuple[int, ...]
+    seed: int
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
 
 def roll_out(
@@ -32,17 +44,41 @@ def roll_out(
         watch: told the finished sequences and the tokens written so far.
         finished: given each group as soon as its last sample is written, in whatever order they end.
     """
-    rendered = [tuple(render_prompt(tokenizer, prompt)) for prompt in prompts]
+    return go_on(engine, tokenizer, prompts_begun(tokenizer, prompts, seed), completions, sampling, watch, finished)
+
+
+def prompts_begun(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], seed: int) -> list[Beginning]:
+    """Each prompt, to be answered from the start."""
+    return [
+        Beginning(prompt, tuple(render_prompt(tokenizer, prompt)), derive_seed(seed, prompt.id)) for prompt in prompts
+    ]
+
+
+def go_on(
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    beginnings: Sequence[Beginning],
+    completions: int,
+    sampling: Sampling,
+    watch: Callable[[int, int], None] | None = None,
+    finished: Callable[[Group], None] | None = None,
+) -> list[Group]:
+    """Goes on `completions` times from each beginning: a group of whole answers for each, which begin alike.
+
+    An answer is as long as `sampling` allows with its beginning in it. Tokens are gone on with, never text.
+    """
     requests = [
-        Request(tokens, completions, derive_seed(seed, prompt.id))
-        for tokens, prompt in zip(rendered, prompts, strict=True)
+        Request(
+            (*begun.prompt_tokens, *begun.tokens), completions, begun.seed, sampling.max_new_tokens - len(begun.tokens)
+        )
+        for begun in beginnings
     ]
     groups: dict[int, Group] = {}
 
     def take(number: int, completions: Sequence[Completion]) -> None:
-        prompt = prompts[number]
-        samples = [_sample(tokenizer, sampling, prompt, i, completion) for i, completion in enumerate(completions)]
-        groups[number] = Group(prompt, rendered[number], samples)
+        begun = beginnings[number]
+        samples = [_sample(tokenizer, sampling, begun, i, completion) for i, completion in enumerate(completions)]
+        groups[number] = Group(begun.prompt, begun.prompt_tokens, samples)
         if finished:
             finished(groups[number])
 
@@ -51,16 +87,17 @@ def roll_out(
 
 
 def _sample(
-    tokenizer: PreTrainedTokenizerBase, sampling: Sampling, prompt: Prompt, index: int, completion: Completion
+    tokenizer: PreTrainedTokenizerBase, sampling: Sampling, begun: Beginning, index: int, completion: Completion
 ) -> Sample:
-    text = tokenizer.decode(completion.tokens, skip_special_tokens=True)
+    tokens = [*begun.tokens, *completion.tokens]
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
     for word in sampling.stop:  # the answer ends before its stop string; its tokens stay, the model wrote them
         text = text.split(word, 1)[0]
     return Sample(
-        prompt_id=prompt.id,
+        prompt_id=begun.prompt.id,
         index=index,
-        tokens=completion.tokens,
-        logprobs=completion.logprobs,
+        tokens=tokens,
+        logprobs=[*begun.logprobs, *completion.logprobs],
         text=text,
         finish=completion.finish,
         version=completion.version,

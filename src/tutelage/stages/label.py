@@ -1,17 +1,19 @@
-"""The `label` stage: the policy's own answers, judged, as data for the stages after it."""
+"""The `label` stage: the policy's own answers, or their steps, judged: data for the stages after it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tutelage.config import LabelStage, Recipe
+from tutelage.config import LabelStage, Recipe, StepLabels
 from tutelage.data.preferences import Judged
-from tutelage.errors import FailedSamplesError
+from tutelage.errors import ConfigError, FailedSamplesError
 from tutelage.rewards import Reward
-from tutelage.stages.asking import ask, plan_questions
+from tutelage.rollouts import record_samples
+from tutelage.stages.asking import ask, asking, plan_questions
 from tutelage.stages.context import Result, StageRun
 from tutelage.stages.labelled import write_labels
+from tutelage.stages.step_labels import label_steps
 from tutelage.types import Group, Prompt
 
 
@@ -26,22 +28,46 @@ class LabelPlan:
 
 def plan_label(stage: LabelStage, recipe: Recipe, must_reach: bool) -> LabelPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
+    if stage.steps is not None and stage.sampling.greedy:
+        raise ConfigError(
+            f"{stage.name}.sampling.temperature: 0 goes on in one way only, so a step's share of right answers would "
+            "be 0 or 1; use 1.0"
+        )
     return LabelPlan(stage, *plan_questions(stage, recipe, must_reach))
 
 
 def run_label(plan: LabelPlan, run: StageRun) -> Result:
     """Samples and judges, and writes what came of it as judged answers, whole or not at all."""
+    if plan.stage.steps is not None:
+        return _label_steps(plan, run, plan.stage.steps)
     stage = plan.stage
     groups, _ = ask(run, plan.prompts, stage.answers, stage.sampling, plan.rewards, stage.reward_timeout)
     _refuse_failures(groups, stage)
-    path = write_labels(run, _judged(groups))
+    return _result(groups, write_labels(run, _judged(groups)))
+
+
+def _label_steps(plan: LabelPlan, run: StageRun, settings: StepLabels) -> Result:
+    stage = plan.stage
+    with asking(run, plan.rewards, stage.reward_timeout) as asked:
+        groups, _ = asked.rewarded(asked.begun(plan.prompts), stage.answers, stage.sampling)
+        stepped, continued = label_steps(asked, groups, settings, stage.sampling)
+    record_samples(run.samples, stage.name, 0, groups)
+    record_samples(run.samples, f"{stage.name}: continued", 0, continued)
+    _refuse_failures([*groups, *continued], stage)
+    judged = [data for one in stepped if (data := one.judged) is not None]
+    labels = [label for one in judged for label in one.scores]
+    told = {"steps": len(labels), "right": sum(labels) / max(1, len(labels))}
+    return {**_result(groups, write_labels(run, judged)), "answers": len(judged), **told}
+
+
+def _result(groups: Sequence[Group], judged: str) -> Result:
     rewards = [sample.reward for group in groups for sample in group.samples if sample.reward is not None]
     return {
         "type": "label",
         "prompts": len(groups),
         "answers": len(rewards),
         "reward": sum(rewards) / max(1, len(rewards)),
-        "judged": path,
+        "judged": judged,
     }
 
 

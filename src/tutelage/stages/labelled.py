@@ -57,6 +57,8 @@ def write_labels(run: StageRun, judged: Iterable[Judged]) -> str:
 def labelled(path: Path) -> list[Judged]:
     """What such a stage left: steps, or whole answers but for prompts to which no two were judged apart."""
     rows = _rows(path)
+    if not rows:
+        raise NothingToLearnError(f"{path}: no answer could be judged; look at the stage's samples")
     if any("labels" in row for row in rows):
         return [Judged(_prompt(row), tuple(row["completions"]), tuple(row["labels"]), stepwise=True) for row in rows]
     found: list[Judged] = []
@@ -90,7 +92,8 @@ def _row(judged: Judged) -> dict[str, Any]:
     prompt = judged.prompt
     turns = [{"role": message.role, "content": message.content} for message in prompt.messages]
     asked = {"prompt": prompt.text} if prompt.text is not None else {"messages": turns}
-    return {"id": prompt.id, **asked, "answers": judged.answers, "scores": judged.scores}
+    answers, scores = ("completions", "labels") if judged.stepwise else ("answers", "scores")
+    return {"id": prompt.id, **asked, answers: judged.answers, scores: judged.scores}
 
 
 def _rows(path: Path) -> list[Mapping[str, Any]]:
