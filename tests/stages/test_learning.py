@@ -14,6 +14,7 @@ from tutelage.config import Optimizer, Reference, RlStage, Sampling
 from tutelage.engines import build_engine
 from tutelage.environments import Arithmetic
 from tutelage.rewards import Reward, RewardSuite
+from tutelage.rewards.base import Spread
 from tutelage.stages.collect import Collector
 from tutelage.stages.rl import first_state
 from tutelage.stages.rl_plan import RlPlan
@@ -53,8 +54,19 @@ class EvenTokens(Reward):
     isolated: ClassVar[bool] = False
     type: str = "even"
 
-    def score(self, prompt: Prompt, sample: Sample) -> float:
+    def score(self, prompt: Prompt, sample: Sample) -> float | Spread:
         return sum(token % 2 == 0 for token in sample.tokens) / len(sample.tokens)
+
+
+class EvenOrNot(EvenTokens):
+    """The same, told of each token."""
+
+    @property
+    def spreads(self) -> bool:
+        return True
+
+    def score(self, prompt: Prompt, sample: Sample) -> Spread:
+        return Spread(tuple((token % 2 == 0) / len(sample.tokens) for token in sample.tokens))
 
 
 def turned(algorithm: type[Algorithm]) -> type[Algorithm]:
@@ -81,7 +93,8 @@ def rewards_of_a_run(table: dict[str, Any], seed: int, wrong: bool = False) -> l
         steps=STEPS,
     )
     environment = Arithmetic(maximum=9, train_questions=40, test_questions=20)
-    plan = RlPlan(stage, algorithm, environment, (EvenTokens(),), environment.prompts("train"))
+    reward = EvenOrNot() if kind.needs_process else EvenTokens()
+    plan = RlPlan(stage, algorithm, environment, (reward,), environment.prompts("train"))
     learner = policy()
     if algorithm.trust_region is not None:
         learner.fused = False
