@@ -37,6 +37,7 @@ from tutelage.config import (
     RlStage,
     Sampling,
     SftStage,
+    StepLabels,
     Tokenizer,
     read_recipe,
 )
@@ -65,7 +66,7 @@ def test_the_recipe_on_the_recipes_page_passes_check(tmp_path: Path) -> None:
 PARTS = [
     Recipe, PretrainStage, Tokenizer, Architecture, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage,
     LabelStage, ReviseStage, Principle, CompareStage, Contestant, ControlStage, PlayStage, PruneStage, Repeat,
-    Pretraining, Lora,
+    Pretraining, Lora, StepLabels,
 ]  # fmt: skip
 
 
@@ -153,7 +154,7 @@ def test_the_recipes_of_the_alignment_page_pass_check(tmp_path: Path, monkeypatc
     for name, row in rows.items():
         lines = [json.dumps({**row, "question": f"{i} * 7?"}) for i in range(20)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    text, constitutional = blocks("alignment.md", "toml")
+    text, constitutional, process = blocks("alignment.md", "toml")
     (tmp_path / "mine.toml").write_text(constitutional)
     plan = plan_recipe(read_recipe(tmp_path / "mine.toml"))
     assert any(
@@ -165,3 +166,7 @@ def test_the_recipes_of_the_alignment_page_pass_check(tmp_path: Path, monkeypatc
     lines = list(plan_recipe(read_recipe(tmp_path / "mine.toml")).lines())
     assert any("dpo, 1 steps x 64 prompts, 1 epochs of 20 prompts with 40 judged answers" in line for line in lines)
     assert any("sft, ppo, dpo, sft, best of 16" in line for line in lines)
+    (tmp_path / "process.toml").write_text(process)
+    lines = list(plan_recipe(read_recipe(tmp_path / "process.toml")).lines())
+    assert any("prime, 100 steps x 8 prompts x 8 completions" in line for line in lines)
+    assert any("each step gone on with 8 times" in line for line in lines)
