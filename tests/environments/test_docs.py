@@ -37,7 +37,7 @@ def test_the_rewards_of_the_page_can_be_built(monkeypatch):
     rewards = build_rewards(tomllib.loads(example)["rewards"], "rewards", NumericReward())
     assert [reward.label for reward in rewards] == ["task", "format", "short", "function"]
     rewards = build_rewards(tomllib.loads(models)["rewards"], "rewards", more=MODEL_REWARDS)
-    assert [reward.label for reward in rewards] == ["reward-model", "gold", "steps", "implicit", "judge"]
+    assert [reward.label for reward in rewards] == ["reward-model", "gold", "steps", "implicit", "judge", "local-judge"]
     build_rewards([{"type": "function", "function": "my_rewards:shortest", "batch": True}], "rewards")
 
 

@@ -295,7 +295,6 @@ MISTAKES = [
     ("labels.steps.continuation=3", "unknown key 'continuation': did you mean 'continuations'"),
     ("labels.steps.separator=;", r"prm\.separator: stage 'labels' cuts steps at ';', not at '\\n'"),
     ("prm.loss.type=bradley-terry", r"prm\.loss: 'bradley-terry' gives a step no probability"),
-    ("sft.source={type='stage',stage='labels'}", r"sft\.source: wanted"),
     ("ppo.rewards=[{type='reward-model',models=['prm'],dense=true,clip=1.0}]", "dense: each step of one model's"),
     ("ppo.rewards=[{type='reward-model',models=['prm'],dense=true,steps='min'}]", "dense: each step of one model's"),
 ]
