@@ -90,3 +90,16 @@ def test_what_cannot_be_is_refused(monkeypatch):
     with pytest.raises(DataError, match=r"lower test_questions, or leave \{steps\} out"):
         texts(template=TOLD)
     assert texts() == ["7 + 12 = 19"]
+
+
+def test_with_a_question_the_text_is_the_assistants_answer():
+    table = {"type": "arithmetic-text", **TABLE, "template": "{steps}\n#### {answer}"}
+    found = build_conversation_source({**table, "question": "What is {expression}?"}, "source").load_conversations()
+    told = {one.messages[0].content: one.messages[1].content for one in found}
+    assert told["What is 87 + 12?"] == "87 + 10 = 97\n97 + 2 = 99\n#### 99"
+    assert {message.role for one in found for message in one.messages[::2]} == {"user"}
+    assert not set(told) & {prompt.messages[0].content for prompt in Arithmetic(**TABLE).prompts("test")}
+    with pytest.raises(ConfigError, match=r"question: must hold \{expression\}"):
+        build_conversation_source({**table, "question": "What?"}, "source")
+    with pytest.raises(ConfigError, match="per_text: with a question each text is the answer to one"):
+        build_conversation_source({**table, "question": "{expression}", "per_text": 2}, "source")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import PositiveInt, field_validator
+from pydantic import PositiveInt, field_validator, model_validator
 
 from tutelage.data.arithmetic import ArithmeticQuestions, Operator, Question, compute, expression, swapped
 from tutelage.data.chat import Conversation
@@ -14,7 +14,7 @@ from tutelage.data.formats import Use
 from tutelage.data.preferences import Judged
 from tutelage.data.source import AnySource
 from tutelage.errors import ConfigError, DataError
-from tutelage.types import Prompt, Split
+from tutelage.types import Message, Prompt, Split
 
 
 class ArithmeticTextSource(ArithmeticQuestions, AnySource):
@@ -27,6 +27,7 @@ class ArithmeticTextSource(ArithmeticQuestions, AnySource):
     split: Split = "train"
     template: str = "{expression} = {answer}"  # or with {steps}: the second operand place by place, a line for each
     per_text: PositiveInt = 1  # questions in a text
+    question: str | None = None  # "What is {expression}?", asked by the user: the text is what the assistant answers
 
     @field_validator("template")
     @classmethod
@@ -35,6 +36,16 @@ class ArithmeticTextSource(ArithmeticQuestions, AnySource):
         if not names & {"answer", "steps"} or names - {"expression", "answer", "steps"}:
             raise ValueError("must hold {answer} or {steps}, and may hold {expression}; nothing else in braces")
         return template
+
+    @model_validator(mode="after")
+    def _asks_one_at_a_time(self) -> Self:
+        if self.question is None:
+            return self
+        if "{expression}" not in self.question:
+            raise ValueError("question: must hold {expression}")
+        if self.per_text > 1:
+            raise ValueError("per_text: with a question each text is the answer to one")
+        return self
 
     def check(self, where: str, use: Use) -> None:
         if use != "conversations":
@@ -51,7 +62,14 @@ class ArithmeticTextSource(ArithmeticQuestions, AnySource):
         raise DataError("the arithmetic-text source holds texts, no judged answers")
 
     def load_conversations(self) -> list[Conversation]:
-        lines = [self._told(question) for question in self._questions()]
+        questions = self._questions()
+        lines = [self._told(question) for question in questions]
+        if self.question is not None:
+            asked = [self.question.replace("{expression}", expression(question)) for question in questions]
+            return [
+                Conversation(f"arithmetic:{number}", (Message("user", ask), Message("assistant", line)))
+                for number, (ask, line) in enumerate(zip(asked, lines, strict=True), 1)
+            ]
         starts = range(0, len(lines), self.per_text)
         texts = ["\n".join(lines[start : start + self.per_text]) for start in starts]
         return [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import wait
 from threading import Event
 
-from tutelage.rewards.base import Fault, Told, Reward
+from tutelage.rewards.base import Fault, Reward, Told
 from tutelage.rewards.process import WorkerProcess
 from tutelage.rewards.worker import Job
 

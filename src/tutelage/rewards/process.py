@@ -12,7 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import Pipe
 
 from tutelage.errors import TutelageError
-from tutelage.rewards.base import Fault, Told, Reward
+from tutelage.rewards.base import Fault, Reward, Told
 
 START_SECONDS = 300.0  # for a worker to load its rewards; nothing of it counts for a sample
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from tutelage.rewards.worker import serve; serve({descriptor})"

@@ -10,7 +10,7 @@ from threading import Event
 from types import TracebackType
 from typing import Self
 
-from tutelage.rewards.base import Fault, Told, Reward, Spread, outcomes, outcomes_together, refuse_ambiguous
+from tutelage.rewards.base import Fault, Reward, Spread, Told, outcomes, outcomes_together, refuse_ambiguous
 from tutelage.rewards.pool import WorkerPool
 from tutelage.rewards.worker import Job
 from tutelage.types import Group, Sample

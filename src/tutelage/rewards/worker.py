@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from tutelage.rewards.base import Fault, Told, Reward, outcomes
+from tutelage.rewards.base import Fault, Reward, Told, outcomes
 from tutelage.types import Prompt, Sample
 
 
