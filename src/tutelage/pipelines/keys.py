@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from tutelage.config import Part, Recipe, Stage
+from tutelage.config import Part, Recipe
 from tutelage.stages import Plan
 
 _HOUSE = Path(__file__).resolve().parent.parent
@@ -87,15 +87,17 @@ def _digest_of_data(plan: Plan) -> str:
     """Of all prompts, conversations, judged answers and texts that the plan has read."""
     hashed = hashlib.sha256()
     for value in _values(plan):
-        if isinstance(value, Sequence) and value and (is_dataclass(value[0]) or isinstance(value[0], str)):
-            for row in cast(Sequence[object], value):
+        rows = cast(Sequence[object], value) if isinstance(value, Sequence) else ()
+        if rows and (is_dataclass(rows[0]) or isinstance(rows[0], str)):
+            for row in rows:
                 hashed.update(repr(row).encode("utf-8", "surrogatepass"))
     return hashed.hexdigest()
 
 
 def _digest_of_code(plan: Plan) -> str:
     files = {path for room in _CORE for path in _sources(_HOUSE / room)}
-    files |= _stage_modules(plan.stage) | {path for part in _parts(plan) for path in _sources_of_part(part)}
+    own = [_HOUSE / "stages" / f"{plan.stage.type.replace('-', '_')}.py"]
+    files |= _with_imported([*own, *(path for part in _parts(plan) for path in _sources_of_part(part))])
     hashed = hashlib.sha256()
     for path in sorted(files):
         hashed.update(path.name.encode() + _digest(path).encode())
@@ -106,16 +108,17 @@ def _sources(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.suffix in (".py", ".cpp"))
 
 
-def _stage_modules(stage: Stage) -> set[Path]:
-    """The module of a stage's type and those of its room that this one imports, and so on."""
-    room = _HOUSE / "stages"
-    waiting, found = [stage.type.replace("-", "_")], set[Path]()
+def _with_imported(paths: Sequence[Path]) -> set[Path]:
+    """The files and the modules of ours that they import by name, and so on; what a room offers as a whole is not."""
+    waiting, found = list(paths), set[Path]()
     while waiting:
-        path = room / f"{waiting.pop()}.py"
+        path = waiting.pop()
         if path in found:
             continue
         found.add(path)
-        waiting += re.findall(r"^from tutelage\.stages\.(\w+) import", path.read_text(encoding="utf-8"), re.MULTILINE)
+        named = re.findall(r"^from tutelage\.([\w.]+) import", path.read_text(encoding="utf-8"), re.MULTILINE)
+        modules = (_HOUSE.joinpath(*name.split(".")).with_suffix(".py") for name in named)
+        waiting += [module for module in modules if module.is_file()]
     return found
 
 
