@@ -220,6 +220,10 @@ MISTAKES = [
         "prime.rewards=[{type='implicit',model='implicit',reference='labels'}]",
         r"rewards\[0\]\.reference: wanted is a stage that leaves a policy; 'labels' \(label\) leaves: judged answers",
     ),
+    (
+        "prime.rewards=[{type='implicit',model='implicit',reference='implicit'}]",
+        r"rewards\[0\]\.reference: 'implicit' has learned beside 'base', so .* set reference = 'base'",
+    ),
     ("prime.rewards=[{type='implicit',model='implicit',beta=0}]", r"beta: .*greater than 0"),
     ("prime.completions_per_prompt=1", "every advantage would be 0"),
 ]
@@ -234,7 +238,7 @@ def test_mistakes_are_refused_before_anything_is_loaded(tmp_path: Path, override
 def test_a_model_with_other_tokens_is_refused(tmp_path: Path) -> None:
     save(tiny_model(), tiny_tokenizer("gemma"), tmp_path / "other")
     for key in ("model", "reference"):
-        table = {"model": "'implicit'", "reference": "'base'", key: f"'{tmp_path}/other'"}
+        table = {"model": "'base'", "reference": "'base'", key: f"'{tmp_path}/other'"}
         override = f"prime.rewards=[{{type='implicit',model={table['model']},reference={table['reference']}}}]"
         with pytest.raises(ModelError, match=rf"prime\.rewards\[0\]\.{key}: the tokenizer of .*other is another than"):
             plan_recipe(prepared(tmp_path, override, "implicit.keep=true"))

@@ -9,9 +9,10 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field, PositiveFloat, PrivateAttr
 
-from tutelage.config import Recipe, Stage
+from tutelage.config import BASE, PreferenceStage, Recipe, Stage, newest
 from tutelage.data.chat import render_prompt
 from tutelage.data.packing import Row, pack
+from tutelage.errors import ConfigError
 from tutelage.models import Policy
 from tutelage.rewards import Reward
 from tutelage.rewards.base import Spread
@@ -33,7 +34,7 @@ class ImplicitReward(Reward):
 
     type: str = "implicit"
     model: str  # a stage before this one that leaves a policy, or a folder
-    reference: str = "base"  # what that stage began with: the same
+    reference: str = "base"  # what that stage began with
     beta: PositiveFloat = 0.05  # PRIME's (2502.01456, section 4.1)
     tokens_per_microbatch: Annotated[int, Field(gt=0)] = 4096
     _loaded: tuple[Policy, ...] = PrivateAttr(())
@@ -43,9 +44,18 @@ class ImplicitReward(Reward):
         return True
 
     def refuse_unknown_model(self, stage: Stage, recipe: Recipe, where: str) -> None:
-        """Raises ConfigError for a model that no stage before this one leaves and that is no folder."""
+        """Raises ConfigError for a model that is neither a stage's nor a folder, or that had another reference."""
         for key, name in (("model", self.model), ("reference", self.reference)):
             refuse_unknown_policy(name, recipe.policies_before(stage.name), f"{where}.{key}")
+        made = next((one for one in recipe.before(stage.name) if one.name == self.model), None)
+        if not isinstance(made, PreferenceStage):
+            return
+        began = made.start or newest(made, recipe.before(made.name)) or BASE
+        if self.reference != began:
+            raise ConfigError(
+                f"{where}.reference: '{self.model}' has learned beside '{began}', so what it says is its log ratio to "
+                f"that and not to '{self.reference}': set reference = '{began}', or the start of '{self.model}'"
+            )
 
     def refuse_tokenizer(self, policy: Path, where: str) -> None:
         """Raises ModelError where a folder's tokenizer has other tokens than the policy's."""
