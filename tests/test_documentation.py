@@ -32,12 +32,14 @@ from tutelage.config import (
     PruneStage,
     Recipe,
     Reference,
+    RejectionStage,
     ReviseStage,
     RewardModelStage,
     RlStage,
     Sampling,
     SftStage,
     StepLabels,
+    Teacher,
     Tokenizer,
     read_recipe,
 )
@@ -65,8 +67,8 @@ def test_the_recipe_on_the_recipes_page_passes_check(tmp_path: Path) -> None:
 
 PARTS = [
     Recipe, PretrainStage, Tokenizer, Architecture, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage,
-    LabelStage, ReviseStage, Principle, CompareStage, Contestant, ControlStage, PlayStage, PruneStage, Repeat,
-    Pretraining, Lora, StepLabels,
+    LabelStage, ReviseStage, Principle, RejectionStage, Teacher, CompareStage, Contestant, ControlStage, PlayStage,
+    PruneStage, Repeat, Pretraining, Lora, StepLabels,
 ]  # fmt: skip
 
 

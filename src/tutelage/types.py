@@ -36,6 +36,7 @@ class Prompt:
     text: str | None = None
     answer: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    part: str | None = None  # of a mixture: the environment that it comes from
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.text is not None):

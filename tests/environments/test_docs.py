@@ -33,9 +33,11 @@ def test_the_rewards_of_the_page_can_be_built(monkeypatch):
     module = ModuleType("my_rewards")
     exec(examples("rewards.md", "python")[0], vars(module))
     monkeypatch.setitem(sys.modules, "my_rewards", module)
-    example, models = examples("rewards.md", "toml")
+    example, scenarios, models = examples("rewards.md", "toml")
     rewards = build_rewards(tomllib.loads(example)["rewards"], "rewards", NumericReward())
     assert [reward.label for reward in rewards] == ["task", "format", "short", "function"]
+    late = build_rewards(tomllib.loads(scenarios)["rewards"], "rewards", NumericReward(), more=MODEL_REWARDS)
+    assert [reward.after for reward in late] == [0.0, 0.0, 0.0, 0.765, 0.765]
     rewards = build_rewards(tomllib.loads(models)["rewards"], "rewards", more=MODEL_REWARDS)
     assert [reward.label for reward in rewards] == ["reward-model", "gold", "steps", "implicit", "judge", "local-judge"]
     build_rewards([{"type": "function", "function": "my_rewards:shortest", "batch": True}], "rewards")
@@ -46,8 +48,8 @@ def test_the_environments_of_the_page_can_be_built(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [{"question": f"Who is {i}?", "answer": str(i)} for i in range(10)]
     Path("trivia.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (example,) = examples("environments.md", "toml")
-    for name, table in tomllib.loads(example)["environments"].items():
-        environment = build_environment(table, f"environments.{name}")
+    tables = tomllib.loads("\n".join(examples("environments.md", "toml")))["environments"]
+    for name, table in tables.items():
+        environment = build_environment(table, f"environments.{name}", tables)
         assert environment.prompts("test")
         assert environment.prompts("train")

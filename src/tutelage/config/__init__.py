@@ -1,7 +1,8 @@
 """What a run is. Imports no torch."""
 
 from tutelage.config.architecture import LEAST_VOCABULARY, Architecture, Tokenizer
-from tutelage.config.artefacts import LEAVES, check_used, newest, reads, references
+from tutelage.config.artefacts import LEAVES, Kind, check_used, newest, reads, references
+from tutelage.config.figures import parts_of
 from tutelage.config.gates import condition
 from tutelage.config.part import Part, Table, build, load_object, nearest, validate
 from tutelage.config.recipe import BASE, Recipe, read_recipe
@@ -30,12 +31,15 @@ from tutelage.config.stages import (
     PretrainStage,
     Principle,
     PruneStage,
+    RejectionStage,
     ReviseStage,
     RewardModelStage,
     RlStage,
+    Rule,
     SftStage,
     Stage,
     StepLabels,
+    Teacher,
 )
 
 __all__ = [
@@ -49,6 +53,7 @@ __all__ = [
     "ControlStage",
     "Correction",
     "EvaluateStage",
+    "Kind",
     "LabelStage",
     "Lora",
     "ModelStage",
@@ -63,15 +68,18 @@ __all__ = [
     "PruneStage",
     "Recipe",
     "Reference",
+    "RejectionStage",
     "ReviseStage",
     "RewardModelStage",
     "RlStage",
+    "Rule",
     "Sampling",
     "SftStage",
     "Share",
     "Stage",
     "StepLabels",
     "Table",
+    "Teacher",
     "Tokenizer",
     "TrustRegion",
     "build",
@@ -82,6 +90,7 @@ __all__ = [
     "load_object",
     "nearest",
     "newest",
+    "parts_of",
     "read_recipe",
     "reads",
     "references",

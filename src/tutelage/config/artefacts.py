@@ -9,7 +9,7 @@ from typing import Final, Literal, cast
 from tutelage.config.stages import ModelStage, Stage
 from tutelage.errors import ConfigError
 
-Kind = Literal["policy", "reward model", "judged answers", "control policy", "report"]
+Kind = Literal["policy", "reward model", "judged answers", "conversations", "control policy", "report"]
 
 LEAVES: Final[Mapping[str, Kind]] = {
     "pretrain": "policy",
@@ -20,6 +20,7 @@ LEAVES: Final[Mapping[str, Kind]] = {
     "reward-model": "reward model",
     "label": "judged answers",
     "revise": "judged answers",
+    "rejection": "conversations",
     "control": "control policy",
     "evaluate": "report",
     "compare": "report",
@@ -59,6 +60,8 @@ def references(stage: Stage) -> Iterator[Reference]:
             continue
         if stage.type == "reward-model" and (table, key) == ("", "start"):
             wanted = (*wanted, "reward model")
+        if stage.type == "sft" and (table, key) == ("source", "stage"):
+            wanted = (*wanted, "conversations")
         yield Reference(where, value, wanted)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from tutelage.config.gates import condition
 from tutelage.config.part import Table, nearest
@@ -13,6 +14,7 @@ from tutelage.config.stages import (
     PlayStage,
     PreferenceStage,
     PretrainStage,
+    RejectionStage,
     ReviseStage,
     RewardModelStage,
     SftStage,
@@ -21,11 +23,16 @@ from tutelage.config.stages import (
 from tutelage.errors import ConfigError
 
 
-def promised(stage: Stage) -> list[str]:
-    """The names of the figures that a stage leaves."""
+def promised(stage: Stage, environments: Mapping[str, Table]) -> list[str]:
+    """The names of the figures that a stage leaves.
+
+    Args:
+        environments: the recipe's, by name.
+    """
     match stage:
         case EvaluateStage():
-            return ["score", "length", "truncated", *_labels(stage.rewards)]
+            parts = [f"score/{part}" for part in parts_of(environments.get(stage.environment, {}))]
+            return ["score", "length", "truncated", *parts, *_labels(stage.rewards)]
         case PretrainStage():
             return ["bits_per_byte", "next_token_accuracy"] if stage.test is not None else []
         case SftStage():
@@ -39,6 +46,8 @@ def promised(stage: Stage) -> list[str]:
             return ["reward"] if stage.steps is None else ["reward", "right"]
         case ReviseStage():
             return ["revised"]
+        case RejectionStage():
+            return ["kept", "none", "reward", "success"]
         case CompareStage():
             labels = [contestant.label for contestant in stage.contestants]
             beats = [f"{one} beats {other}" for one in labels for other in labels if one != other]
@@ -49,10 +58,18 @@ def promised(stage: Stage) -> list[str]:
             return []
 
 
-def check_gates(stages: Sequence[Stage]) -> None:
+def parts_of(environment: Table) -> list[str]:
+    """The names of the environments that a mixture's table names; none where it is none."""
+    parts = environment.get("parts")
+    if environment.get("type") != "mixture" or not isinstance(parts, list):
+        return []
+    return [str(cast(Table, part).get("environment")) for part in cast(list[object], parts) if isinstance(part, dict)]
+
+
+def check_gates(stages: Sequence[Stage], environments: Mapping[str, Table]) -> None:
     """Raises ConfigError for a gate on a figure that its stage does not leave."""
     for place, stage in enumerate(stages):
-        known = promised(stage)
+        known = promised(stage, environments)
         for gate in stage.require:
             figure = condition(gate).figure
             if figure not in known:

@@ -39,9 +39,10 @@ def _checked(gate: str) -> str:
     return gate
 
 
-def _several(value: object) -> object:
+def several(value: object) -> object:
+    """A single text as a list of one."""
     return (value,) if isinstance(value, str) else value
 
 
-Gates = Annotated[tuple[Annotated[str, AfterValidator(_checked)], ...], BeforeValidator(_several)]
+Gates = Annotated[tuple[Annotated[str, AfterValidator(_checked)], ...], BeforeValidator(several)]
 """One gate, or a list of them."""

@@ -75,7 +75,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     recipe = validate(Recipe, table, "")
     _check_names(recipe)
     check_artefacts(recipe.stage)
-    check_gates(recipe.stage)
+    check_gates(recipe.stage, recipe.environments)
     return recipe
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from tutelage.config.architecture import Architecture, Tokenizer
-from tutelage.config.gates import Gates
+from tutelage.config.gates import Gates, several
 from tutelage.config.part import Part, Table
 from tutelage.config.settings import (
     Checkpoints,
@@ -22,6 +22,7 @@ from tutelage.config.settings import (
 from tutelage.types import Split
 
 Seconds = Annotated[float, Field(gt=0.0)]
+Before = Annotated[float, Field(ge=0.0, lt=1.0)]  # a share of the steps that are done
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Separator = Annotated[str, Field(min_length=1)]
 
@@ -176,6 +177,8 @@ class RlStage(ModelStage):
     epochs: PositiveInt = 1  # passes over the samples of a step
     updates_per_epoch: PositiveInt = 1  # 1: on-policy
     refills: NonNegativeInt = 10  # further rounds of sampling in a step, where the algorithm finds groups uninformative
+    band: tuple[float, float] | None = None  # of a group's mean reward; PRIME (2502.01456): 0.2 to 0.8
+    lengths: tuple[tuple[Before, PositiveInt], ...] = ()  # from which share of the steps on, so many max_new_tokens
     replay: NonNegativeInt = 0  # earlier steps whose groups are learned from again beside the new ones
     ratio_to: Literal["learner", "sampler"] = "learner"  # whose log-probabilities are the ratio's denominator
     correction: Correction = Correction()
@@ -190,6 +193,29 @@ class RlStage(ModelStage):
     checkpoints: Checkpoints = Checkpoints()
     reward_timeout: Seconds = 10.0  # for one sample
     max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of a step's samples; above it the run stops
+
+    def sampling_at(self, step: int) -> Sampling:
+        """How a step's answers are drawn. A function of its number, so a resumed run draws the same."""
+        begun = [tokens for share, tokens in self.lengths if share * self.steps <= step]
+        return self.sampling.model_copy(update={"max_new_tokens": begun[-1]}) if begun else self.sampling
+
+    @property
+    def longest_sampling(self) -> Sampling:
+        """With as many new tokens as any step allows: what must fit."""
+        return max((self.sampling_at(step) for step in range(self.steps)), key=lambda one: one.max_new_tokens)
+
+    @model_validator(mode="after")
+    def _check_curriculum(self) -> RlStage:
+        if self.band is not None and self.band[0] > self.band[1]:
+            raise ValueError("band: must be [lowest, highest]")
+        if self.band is not None and self.completions_per_prompt < 2:
+            raise ValueError("band: one answer measures no success rate; set completions_per_prompt to 2 or more")
+        shares = [share for share, _ in self.lengths]
+        if shares != sorted(set(shares)):
+            raise ValueError("lengths: each begins at a larger share of the steps than the one before")
+        if shares[:1] == [0.0] and self.sampling.max_new_tokens != Sampling().max_new_tokens:
+            raise ValueError("sampling.max_new_tokens: has no use beside lengths that begin at 0; leave it out")
+        return self
 
 
 class ControlStage(AnyStage):
@@ -295,6 +321,59 @@ class PruneStage(ModelStage):
     layers: Annotated[int, Field(ge=2)]  # that are kept
 
 
+class Teacher(Part):
+    """A chat model behind an OpenAI-compatible server, that answers in the policy's place."""
+
+    url: Annotated[str, Field(pattern=r"^https?://")]  # of the server, up to and with /v1
+    model: str
+    key_variable: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")] | None = None  # the variable that holds the key
+    thinking: bool = True  # what the server sends apart as its reasoning stands before the answer, in <think> tags
+    request_timeout: Seconds = 600.0
+    retries: NonNegativeInt = 5  # of what may pass: a busy server, a broken connection
+    parallel: PositiveInt = 16  # requests at a time
+
+
+Rule = Literal["correct", "best", "margin", "shortest", "first", "diverse"]
+
+
+class RejectionStage(ModelStage):
+    """Rejection sampling: the newest policy or a teacher answers, and rules choose what is worth imitating.
+
+    STaR (Zelikman et al., 2203.14465), RFT (Yuan et al., 2308.01825), and the third stage of DeepSeek-R1 (2501.12948).
+    """
+
+    type: Literal["rejection"]
+    environment: str
+    by: Teacher | None = None  # None: the policy answers
+    rewards: tuple[Table, ...] = ({"type": "task"},)
+    split: Split = "train"
+    questions: PositiveInt | None = None  # None: all
+    answers: PositiveInt = 4  # to each question
+    choose: Annotated[tuple[Rule, ...], BeforeValidator(several), Field(min_length=1)] = ("correct",)  # one by one
+    least: float = 1.0  # an answer of this reward is correct
+    margin: PositiveFloat | None = None  # how much more than the others the best answer must be worth
+    over: Literal["median", "worst"] | None = None  # of all answers' rewards, by that margin; None: median
+    distance: Annotated[float, Field(gt=0.0, le=1.0)] | None = None  # of any two answers that are kept; None: 0.3
+    most: PositiveInt | None = None  # answers that are kept of a prompt; None: all that are chosen
+    balance: Annotated[float, Field(ge=1.0)] | None = None  # how often the rarest difficulty the commonest may come
+    sampling: Sampling = Sampling()
+    portion: PositiveInt = 256  # questions that a killed run has to ask again, at most
+    reward_timeout: Seconds = 10.0  # for one sample
+    max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of a portion's samples; above it the run stops
+
+    @model_validator(mode="after")
+    def _refuse_what_has_no_effect(self) -> RejectionStage:
+        for key, rule in (("margin", "margin"), ("over", "margin"), ("distance", "diverse")):
+            if getattr(self, key) is not None and rule not in self.choose:
+                raise ValueError(f"{key}: is for choose = '{rule}'")
+        if "margin" in self.choose and self.margin is None:
+            raise ValueError("margin: choose = 'margin' wants one: by how much reward the best answer must lead")
+        for key in ("top_k", "min_p", "stop"):
+            if self.by is not None and getattr(self.sampling, key):
+                raise ValueError(f"sampling.{key}: a server is not asked for it; leave it out beside by")
+        return self
+
+
 class Contestant(Part):
     """One side of a comparison: a model, or the best of so many of its answers by a reward model."""
 
@@ -340,6 +419,7 @@ Stage = Annotated[
     | LabelStage
     | ReviseStage
     | PruneStage
+    | RejectionStage
     | CompareStage
     | ControlStage
     | PlayStage,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,26 @@ def render_answer(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answer: st
             "asks, so the answer does not follow the prompt's own tokens"
         )
     return asked, rendered.tokens[len(asked) : end]
+
+
+def tokens_after(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], mark: str) -> list[int]:
+    """The tokens of an answer that follow the last `mark` in it; the token that ends a text where nothing does.
+
+    They are found by decoding and never encoded again; a token that the mark ends in is not among them. Without the
+    mark there is no answer, and an empty one is its end alone.
+
+    Raises:
+        ModelError: the tokenizer has no token that ends a text.
+    """
+    if not isinstance(tokenizer.eos_token_id, int):
+        raise ModelError(f"the tokenizer '{tokenizer.name_or_path}' has no end-of-text token, as an empty answer is")
+
+    def marks(count: int) -> int:
+        return tokenizer.decode(tokens[:count], clean_up_tokenization_spaces=False).count(mark)
+
+    found = marks(len(tokens))
+    end = bisect_left(range(len(tokens) + 1), found, key=marks) if found else len(tokens)
+    return list(tokens[end:]) or [tokenizer.eos_token_id]
 
 
 def choice_tokens(tokenizer: PreTrainedTokenizerBase, choices: Sequence[str]) -> tuple[list[int], list[int]]:

@@ -143,21 +143,22 @@ class MixtureSource(AnySource):
         self._sources(use, where)
 
     def load(self) -> list[Prompt]:
-        return self._mix([source.load() for source in self._sources("prompts")])
+        return self.mixed([source.load() for source in self._sources("prompts")])
 
     def load_conversations(self) -> list[Conversation]:
-        return self._mix([source.load_conversations() for source in self._sources("conversations")])
+        return self.mixed([source.load_conversations() for source in self._sources("conversations")])
 
     def load_judged(self) -> list[Judged]:
-        return self._mix([source.load_judged() for source in self._sources("judged answers")])
+        return self.mixed([source.load_judged() for source in self._sources("judged answers")])
 
-    def _sources(self, use: Use, where: str = "mixture") -> list[AnySource]:
-        return [_build(part.source, f"{where}.parts[{number}].source", use) for number, part in enumerate(self.parts)]
-
-    def _mix(self, loaded: Sequence[Sequence[T]]) -> list[T]:
+    def mixed(self, loaded: Sequence[Sequence[T]]) -> list[T]:
+        """The mixture of what its parts gave, in their order."""
         sizes = [len(items) for items in loaded]
         given = [part.weight for part in self.parts if part.weight is not None]
         return mix(loaded, given or weights_of_sizes(sizes, self.temperature), self.total or sum(sizes), self.seed)
+
+    def _sources(self, use: Use, where: str = "mixture") -> list[AnySource]:
+        return [_build(part.source, f"{where}.parts[{number}].source", use) for number, part in enumerate(self.parts)]
 
 
 SOURCES: dict[str, type[AnySource]] = {

@@ -26,6 +26,11 @@ class Environment(Part, ABC):
             MissingExtraError: an optional package is not installed.
         """
 
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """The environments that it mixes: what `Prompt.part` may be. None for one by itself."""
+        return ()
+
     @abstractmethod
     def prompts(self, split: Split) -> Sequence[Prompt]:
         """The questions of a split."""

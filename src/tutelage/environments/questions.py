@@ -15,6 +15,7 @@ from tutelage.environments.audit import question_key
 from tutelage.environments.base import Environment
 from tutelage.errors import ConfigError
 from tutelage.rewards import Reward, TaskReward, build_reward
+from tutelage.rewards.base import refuse_idle
 from tutelage.seeds import derive_seed
 from tutelage.types import Prompt, Split
 
@@ -41,7 +42,9 @@ class Questions(Environment):
             build_prompt_source(self.test, f"{where}.test")
             if "test_share" in self.model_fields_set:
                 raise ConfigError(f"{where}.test_share: has no use beside a test source; leave one of them out")
-        if isinstance(self._scorer(f"{where}.scorer"), TaskReward):
+        scorer = self._scorer(f"{where}.scorer")
+        refuse_idle(scorer, f"{where}.scorer")
+        if isinstance(scorer, TaskReward):
             raise ConfigError(f"{where}.scorer: 'task' stands for this very scorer; name another reward")
 
     def prompts(self, split: Split) -> Sequence[Prompt]:

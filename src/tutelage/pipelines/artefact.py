@@ -85,5 +85,6 @@ def digest_of_model(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    yield from (path for path in (folder / "result.json", folder / "judged.jsonl") if path.is_file())
+    data = ("result.json", "judged.jsonl", "conversations.jsonl")
+    yield from (path for path in (folder / name for name in data) if path.is_file())
     yield from (path for path in sorted((folder / "model").rglob("*")) if path.is_file() and path.name != CARD)

@@ -18,11 +18,15 @@ def figures(result: Result) -> dict[str, float]:
         case "evaluate":
             summary = result["summary"]
             found = {"score": summary["score"]["mean"], "length": summary["length"], "truncated": summary["truncated"]}
+            found |= {f"score/{part}": numbers["mean"] for part, numbers in result.get("parts", {}).items()}
             found |= result["components"]
         case "label":
             found = {name: result[name] for name in ("reward", "right") if name in result}
         case "revise":
             found = {"revised": result["revised"] / result["prompts"]}
+        case "rejection":
+            found = {"kept": result["kept"] / result["answers"], "none": result["none"] / result["prompts"]}
+            found |= {name: result[name] for name in ("reward", "success")}
         case "play":
             found = {"return": summarise(result["scores"]).mean}
         case "compare":
@@ -67,6 +71,8 @@ def in_words(result: Result) -> str:
         return f"{result['answers']} answers{steps} to {result['prompts']} prompts, in {result['judged']}"
     if result["type"] == "revise":
         return f"{result['revised']} of {result['prompts']} answers revised, in {result['judged']}"
+    if result["type"] == "rejection":
+        return f"{result['kept']} of {result['answers']} answers kept, in {result['conversations']}"
     if "reward_model" in result:
         return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['reward_model']}"
     if result["type"] == "prune":

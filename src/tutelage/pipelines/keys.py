@@ -6,13 +6,13 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from tutelage.config import Part, Recipe
+from tutelage.config import Part, Recipe, parts_of
 from tutelage.stages import Plan
 
 _HOUSE = Path(__file__).resolve().parent.parent
@@ -65,7 +65,10 @@ def key_of(plan: Plan, recipe: Recipe, inputs: Mapping[str, str]) -> Key:
     config |= {f"recipe.{name}": getattr(recipe, name) for name in _OF_A_RUN}
     environment = getattr(stage, "environment", None)
     if environment is not None:
-        config |= {f"environment.{name}": value for name, value in _flat(recipe.environments[environment])}
+        table = recipe.environments[environment]
+        config |= {f"environment.{name}": value for name, value in _flat(table)}
+        for part in parts_of(table):
+            config |= {f"environments.{part}.{name}": value for name, value in _flat(recipe.environments[part])}
     plain = json.loads(json.dumps(config, default=str))
     return Key(plain, dict(inputs), _digest_of_data(plan), _digest_of_code(plan))
 
@@ -123,10 +126,19 @@ def _with_imported(paths: Sequence[Path]) -> set[Path]:
 
 
 def _parts(plan: Plan) -> Iterator[Part]:
-    """The parts of a plan that have methods: algorithm, rewards, environment, loss."""
+    """The parts of a plan that have methods: algorithm, rewards, environment, loss; and those that they hold."""
     for value in _values(plan):
-        entries: Iterable[object] = cast(Sequence[object], value) if isinstance(value, tuple) else (value,)
-        yield from (entry for entry in entries if isinstance(entry, Part) and entry is not plan.stage)
+        if value is not plan.stage:
+            yield from _within(value)
+
+
+def _within(value: object) -> Iterator[Part]:
+    if isinstance(value, Part):
+        yield value
+        yield from (part for name in type(value).model_fields for part in _within(getattr(value, name)))
+    elif isinstance(value, tuple | Mapping):
+        held = cast("tuple[object, ...] | Mapping[str, object]", value)
+        yield from (part for entry in (held.values() if isinstance(held, Mapping) else held) for part in _within(entry))
 
 
 def _sources_of_part(part: Part) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tutelage.config import BASE, LEAVES, Architecture, Recipe, Table, Tokenizer, check_used, reads
+from tutelage.config import BASE, LEAVES, Architecture, Recipe, RlStage, Table, Tokenizer, check_used, reads
 from tutelage.engines import engine_for
 from tutelage.errors import DataError
 from tutelage.models import (
@@ -29,6 +29,7 @@ from tutelage.stages import (
     PreferencePlan,
     PretrainPlan,
     PrunePlan,
+    RejectionPlan,
     RevisePlan,
     RewardModelPlan,
     RlPlan,
@@ -39,6 +40,7 @@ from tutelage.stages import (
     refuse_other_tokenizers,
     render_rows,
     rows_of_prompts,
+    stages_in,
     text_rows,
 )
 from tutelage.training.trackers import check_trackers
@@ -138,20 +140,22 @@ def check_with_tokenizer(plan: RunPlan, root: str, model: Path) -> None:
         if isinstance(stage_plan, RevisePlan):
             check_revisions(stage_plan, tokenizer, facts.context)
             continue
-        if isinstance(stage_plan, RlPlan):
-            text_rows(stage_plan, tokenizer, facts.context)
         stage = stage_plan.stage
         refuse_other_tokenizers(stage_plan.rewards, model, f"{stage.name}.rewards")
-        longest = check_prompts(tokenizer, stage_plan.prompts, stage.sampling, facts.context, stage.name)
-        if (
-            isinstance(stage_plan, RlPlan)
-            and longest + stage.sampling.max_new_tokens > stage_plan.stage.tokens_per_microbatch
-        ):
-            raise DataError(
-                f"{stage.name}.tokens_per_microbatch: {stage_plan.stage.tokens_per_microbatch} does not hold one "
-                f"sequence of {longest} prompt tokens and {stage.sampling.max_new_tokens} new ones; set it to "
-                f"{longest + stage.sampling.max_new_tokens} or more"
-            )
+        sampling = stage_plan.stage.longest_sampling if isinstance(stage_plan, RlPlan) else stage.sampling
+        longest = check_prompts(tokenizer, stage_plan.prompts, sampling, facts.context, stage.name)
+        if isinstance(stage_plan, RlPlan):
+            text_rows(stage_plan, tokenizer, facts.context)
+            _check_microbatch(stage_plan.stage, longest, sampling.max_new_tokens)
+
+
+def _check_microbatch(stage: RlStage, prompt: int, new: int) -> None:
+    """Raises DataError where a micro-batch could not hold one sequence of so many tokens."""
+    if prompt + new > stage.tokens_per_microbatch:
+        raise DataError(
+            f"{stage.name}.tokens_per_microbatch: {stage.tokens_per_microbatch} does not hold one sequence of {prompt} "
+            f"prompt tokens and {new} new ones; set it to {prompt + new} or more"
+        )
 
 
 def _beginning_line(plan: PretrainPlan) -> str:
@@ -180,7 +184,7 @@ def _stage_line(plan: Plan) -> str:
             asked = _count(len(plan.prompts), "questions")
             return f"{asked} of {stage.environment}/{stage.split}, {'greedy' if stage.sampling.greedy else how}"
         case SftPlan(stage=stage):
-            found = len(plan.conversations)
+            found = 0 if stages_in(stage.source) else len(plan.conversations)
             steps = f"{plan.total_steps} steps x " if found or stage.steps else ""
             shown = _made_by(stage.source) or _count(found, "conversations")
             return f"{steps}{stage.sequences_per_step} sequences, {stage.epochs} epochs of {shown}"
@@ -193,6 +197,10 @@ def _stage_line(plan: Plan) -> str:
             asked = _count(len(plan.prompts), "prompts")
             steps = f", each step gone on with {stage.steps.continuations} times" if stage.steps else ""
             return f"{stage.answers} answers to each of {asked} of {stage.environment}/{stage.split}{steps}"
+        case RejectionPlan(stage=stage):
+            asked = f"{_count(len(plan.prompts), 'prompts')} of {stage.environment}/{stage.split}"
+            by = "" if stage.by is None else f" by {stage.by.model}"
+            return f"{stage.answers} answers{by} to each of {asked}, chosen: {', '.join(stage.choose)}"
         case RevisePlan(stage=stage):
             asked = _count(len(plan.prompts), "prompts")
             by = f"{len(stage.principles)} principle{'s' if len(stage.principles) > 1 else ''}"
@@ -231,7 +239,9 @@ def _reference(plan: RlPlan) -> str:
 
 
 def _made_by(source: Table) -> str:
-    return f"what stage '{source['stage']}' will leave" if source.get("type") == "stage" else ""
+    names = ", ".join(f"'{name}'" for name in stages_in(source))
+    others = ", and others" if source.get("type") == "mixture" else ""
+    return f"what stage{'s' if ',' in names else ''} {names} will leave{others}" if names else ""
 
 
 def _count(number: int, what: str) -> str:

@@ -105,7 +105,7 @@ class _Life:
             self.progress.note(f"{stage.name}: finished before; {decision.why}")
             artefact, result = decision.artefact, read_result(folder) or {}
         self.left[stage.name] = artefact
-        for left in (result[name] for name in ("saved", "reward_model", "judged") if name in result):
+        for left in (result[name] for name in ("saved", "reward_model", "judged", "conversations") if name in result):
             self.made[stage.name] = folder / Path(left).name  # the stage may have had another place when it wrote that
         if "saved" in result:
             self.model = self.made[stage.name]
@@ -135,6 +135,7 @@ class _Life:
             folder=folder,
             model=begins or Path(),
             made=self.made,
+            inputs=key.inputs,
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
             metrics=self.metrics,
             samples=self.samples,

@@ -41,6 +41,12 @@ class EvaluationRow:
         return (self.stage.result or {}).get("summary", {})
 
     @property
+    def parts(self) -> dict[str, str]:
+        """The score of each part of a mixture."""
+        found = (self.stage.result or {}).get("parts", {})
+        return {part: summary_in_words(Summary.of(numbers)) for part, numbers in found.items()}
+
+    @property
     def components(self) -> dict[str, float]:
         return (self.stage.result or {}).get("components", {})
 

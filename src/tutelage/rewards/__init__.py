@@ -14,8 +14,11 @@ from tutelage.rewards.form import FormatReward
 from tutelage.rewards.function import FunctionReward
 from tutelage.rewards.gym import GymReward
 from tutelage.rewards.judge import JudgeReward
+from tutelage.rewards.language import LanguageReward
 from tutelage.rewards.length import LengthReward
+from tutelage.rewards.majority import MajorityReward
 from tutelage.rewards.maths import MathsReward
+from tutelage.rewards.mixed import MixedReward
 from tutelage.rewards.numeric import NumericReward
 from tutelage.rewards.pattern import RegexReward
 from tutelage.rewards.suite import RewardSuite
@@ -26,7 +29,9 @@ REWARDS: Final[Mapping[str, type[Reward]]] = {
     "format": FormatReward,
     "function": FunctionReward,
     "judge": JudgeReward,
+    "language": LanguageReward,
     "length": LengthReward,
+    "majority": MajorityReward,
     "maths": MathsReward,
     "numeric": NumericReward,
     "regex": RegexReward,
@@ -82,8 +87,11 @@ __all__ = [
     "FunctionReward",
     "GymReward",
     "JudgeReward",
+    "LanguageReward",
     "LengthReward",
+    "MajorityReward",
     "MathsReward",
+    "MixedReward",
     "NumericReward",
     "RegexReward",
     "Reward",

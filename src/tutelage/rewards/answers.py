@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -27,6 +27,14 @@ class AnswerReward(Reward):
         _, opened, rest = sample.text.rpartition(f"<{self.tag}>")
         inside, closed, _ = rest.partition(f"</{self.tag}>")
         return inside if opened and closed else None
+
+    def reading(self, sample: Sample) -> Any:
+        """The sample's answer as it is compared; None where it gives none."""
+        return (self.answer_of(sample) or "").strip() or None
+
+    def agree(self, one: Any, other: Any) -> bool:
+        """Are two readings the same answer, neither of which is known to be right?"""
+        return one == other
 
     def gold_of(self, prompt: Prompt) -> str:
         """The prompt's gold answer. Raises ValueError where it has none."""

@@ -6,7 +6,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from tutelage.config import Part
 from tutelage.errors import ConfigError
@@ -51,6 +53,8 @@ class Reward(Part, ABC):
     type: str  # its name in a recipe
     name: str | None = None  # its name in metrics and records; by default its type
     weight: float = 1.0  # of its score in the sample's reward
+    only: tuple[str, ...] = ()  # the parts of a mixture for whose prompts it counts; none: all
+    after: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # of the steps: before that it does not count
 
     @property
     def label(self) -> str:
@@ -66,6 +70,10 @@ class Reward(Part, ABC):
     def grouped(self) -> bool:
         """Does one call score all samples of a prompt? Then `score_group` is called, else `score`."""
         return False
+
+    def counts(self, prompt: Prompt, progress: float) -> bool:
+        """Is it asked about answers to this prompt, when so large a share of the steps is done?"""
+        return progress >= self.after and (not self.only or prompt.part in self.only)
 
     def check(self, where: str) -> None:
         """Looks for what the score needs, without loading it.
@@ -103,6 +111,13 @@ def refuse_ambiguous(rewards: Sequence[Reward], where: str) -> None:
     for i, label in enumerate(labels):
         if label in labels[:i]:
             raise ConfigError(f"{where}[{i}].name: '{label}' is already a reward's name: give each a name of its own")
+
+
+def refuse_idle(reward: Reward, where: str) -> None:
+    """Raises ConfigError for keys of a reward that is no component by itself, where nothing would read them."""
+    for key in ("name", "weight", "only", "after"):
+        if key in reward.model_fields_set:
+            raise ConfigError(f"{where}.{key}: has no use here; it is for an entry of a stage's rewards")
 
 
 def outcomes(reward: Reward, prompt: Prompt, samples: Sequence[Sample]) -> list[Told]:

@@ -8,6 +8,8 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from ssl import SSLContext
 from typing import Any
 
 from tutelage.errors import MissingExtraError
@@ -17,6 +19,15 @@ _PASSING = frozenset({408, 409, 429, 500, 502, 503, 504})  # statuses that may b
 
 class JudgeError(RuntimeError):
     """A server that cannot be asked, or what it sends is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a chat model answered."""
+
+    text: str
+    thinking: str  # what the server sends apart as the model's reasoning
+    cut: bool  # did it run into the limit of tokens?
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +44,29 @@ class ChatServer:
     timeout: float  # seconds for one request
     retries: int
 
-    def ask(self, messages: Sequence[Mapping[str, str]], max_tokens: int, temperature: float = 0.0) -> str:
+    def ask(
+        self, messages: Sequence[Mapping[str, str]], max_tokens: int, temperature: float = 0.0, **more: float
+    ) -> Reply:
         """The model's answer.
+
+        Args:
+            more: other numbers that the protocol knows: top_p, seed.
 
         Raises:
             JudgeError: the server refuses, or still fails after the retries; or what it sends is no answer.
         """
         import httpx
 
-        body = {"model": self.model, "messages": list(messages), "max_tokens": max_tokens, "temperature": temperature}
+        how = {"max_tokens": max_tokens, "temperature": temperature, **more}
+        body = {"model": self.model, "messages": list(messages), **how}
         for attempt in range(self.retries + 1):
             try:
                 response = httpx.post(
-                    f"{self.url.rstrip('/')}/chat/completions", json=body, headers=self._headers(), timeout=self.timeout
+                    f"{self.url.rstrip('/')}/chat/completions",
+                    json=body,
+                    headers=self._headers(),
+                    timeout=self.timeout,
+                    verify=_trusted(),
                 )
                 if response.status_code not in _PASSING:
                     return self._answer(response.status_code, response.text, response)
@@ -62,16 +83,25 @@ class ChatServer:
         key = os.environ.get(self.key_variable) if self.key_variable else None
         return {"Authorization": f"Bearer {key}"} if key else {}
 
-    def _answer(self, status: int, text: str, response: Any) -> str:
+    def _answer(self, status: int, text: str, response: Any) -> Reply:
         if status != 200:
             raise JudgeError(f"{self.url} refused with status {status}: {text[:200]}")
         try:
-            answer = response.json()["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError):
+            choice = response.json()["choices"][0]
+            answer, thinking = choice["message"]["content"], choice["message"].get("reasoning_content")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise JudgeError(f"{self.url} sent no chat completion: {text[:200]}") from None
         if not isinstance(answer, str):
             raise JudgeError(f"{self.url} sent an answer without text: {text[:200]}")
-        return answer
+        return Reply(answer, thinking if isinstance(thinking, str) else "", choice.get("finish_reason") == "length")
+
+
+@cache
+def _trusted() -> SSLContext:
+    """The certificates of this machine, read once: that takes longer than many an answer."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def require_client(why: str) -> None:

@@ -22,6 +22,9 @@ class ExactReward(AnswerReward):
         gold, text = self._normal(self.gold_of(prompt)), self.answer_of(sample)
         return float(text is not None and self._normal(text) == gold)
 
+    def reading(self, sample: Sample) -> str | None:
+        return self._normal(self.answer_of(sample) or "") or None
+
     def _normal(self, text: str) -> str:
         text = " ".join(unicodedata.normalize("NFKC", text).split())
         if self.ignore_case:

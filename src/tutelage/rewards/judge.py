@@ -10,9 +10,11 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from tutelage.errors import ConfigError
+from tutelage.rewards.answers import Tag
 from tutelage.rewards.base import Fault, Outcome, Reward
 from tutelage.rewards.chat_server import ChatServer, JudgeError, require_client
 from tutelage.rewards.judging import Grades, Pairs
+from tutelage.rewards.thinking import Reads, judged_of, refuse_idle_tag
 from tutelage.types import Prompt, Sample
 
 
@@ -29,6 +31,8 @@ class JudgeReward(Reward):
     key_variable: str | None = None  # the environment variable that holds the key
     mode: Literal["grade", "pairs"] = "grade"
     rubric: str | None = None  # what makes an answer good, in words
+    reads: Reads = "whole"  # or what follows the end of thinking; without that end, nothing was answered
+    think: Tag = "think"  # the tag of thinking
     scale: tuple[int, int] = (1, 10)  # of a grade
     max_tokens: PositiveInt = 512  # of what the judge says
     request_timeout: PositiveFloat = 30.0  # seconds
@@ -39,6 +43,7 @@ class JudgeReward(Reward):
     def _check_scale(self) -> JudgeReward:
         if self.mode == "pairs" and "scale" in self.model_fields_set:
             raise ValueError("scale: is for mode = 'grade'")
+        refuse_idle_tag(self.reads, self.model_fields_set)
         _ = self._judging
         return self
 
@@ -63,7 +68,7 @@ class JudgeReward(Reward):
 
     def score_group(self, prompt: Prompt, samples: Sequence[Sample]) -> Sequence[Outcome]:
         """One score for each sample, or its fault."""
-        texts = [sample.text.strip() for sample in samples]
+        texts = [judged_of(sample.text, self.reads, self.think) for sample in samples]
         questions = self._judging.questions(prompt, texts)
         with ThreadPoolExecutor(self.parallel) as pool:
             said = dict(zip(questions, pool.map(self._ask, questions), strict=True))
@@ -72,7 +77,7 @@ class JudgeReward(Reward):
     def _ask(self, question: str) -> Outcome:
         server = ChatServer(self.url, self.model, self.key_variable, self.request_timeout, self.retries)
         try:
-            said = server.ask([{"role": "user", "content": question}], self.max_tokens)
+            said = server.ask([{"role": "user", "content": question}], self.max_tokens).text
         except JudgeError as error:
             return Fault(str(error))
         return self._judging.read(said)

@@ -40,8 +40,7 @@ class MathsReward(AnswerReward):
         _parse("1")
 
     def score(self, prompt: Prompt, sample: Sample) -> float:
-        text, full_gold = self.answer_of(sample), self.gold_of(prompt)
-        answer = None if text is None else self._expression(text)
+        answer, full_gold = self.reading(sample), self.gold_of(prompt)
         boxed_gold = last_box(full_gold)
         gold = _bare(full_gold if boxed_gold is None else boxed_gold)
         if not answer:
@@ -52,6 +51,18 @@ class MathsReward(AnswerReward):
         if not wanted:
             raise ValueError(f"the gold answer of prompt {prompt.id!r} cannot be read as mathematics: {gold!r}")
         return 0.0 if refusal(answer, gold) else _equal(wanted, answer)
+
+    def reading(self, sample: Sample) -> str | None:
+        text = self.answer_of(sample)
+        return None if text is None else self._expression(text) or None
+
+    def agree(self, one: str, other: str) -> bool:
+        if one == other:
+            return True
+        if refusal(one, other) or refusal(other, one):
+            return False
+        wanted = _parse(one)
+        return bool(wanted) and _equal(wanted, other) == 1.0
 
     def _expression(self, text: str) -> str | None:
         boxed = last_box(text)

@@ -33,18 +33,21 @@ class NumericReward(AnswerReward):
         gold = last_number(self.gold_of(prompt))
         if gold is None:
             raise ValueError(f"the gold answer of prompt {prompt.id!r} holds no number: {prompt.answer!r}")
+        given = self.reading(sample)
+        return float(given is not None and self.agree(given, gold))
+
+    def reading(self, sample: Sample) -> Decimal | None:
         text = self.answer_of(sample)
         if text is None:
-            return 0.0
-        given = whole_number(text) if self.strict else last_number(text)
-        return float(given is not None and self._equal(given, gold))
+            return None
+        return whole_number(text) if self.strict else last_number(text)
 
-    def _equal(self, given: Decimal, gold: Decimal) -> bool:
+    def agree(self, one: Decimal, other: Decimal) -> bool:
         if self.tolerance == 0.0:
-            return given == gold  # exact, whatever their length
+            return one == other  # exact, whatever their length
         with localcontext() as context:
             context.clear_traps()  # a difference out of range is infinite, not an error
-            return abs(given - gold) <= Decimal(self.tolerance)
+            return abs(one - other) <= Decimal(self.tolerance)
 
 
 def last_number(text: str) -> Decimal | None:

@@ -22,7 +22,8 @@ class RewardSuite:
     A sample whose components all gave a finite number gets `reward`, their weighted sum, and `token_rewards`, the part
     of it that components tell of single tokens; one with a faulty component gets `failure`, which names the component
     and the reason, and its `reward` stays None. What a sample gets depends on nothing but its prompt and itself (and
-    its group, for a batch function): not on order, nor on the workers.
+    its group, for a batch function): not on order, nor on the workers. A component that does not count for a prompt, or
+    not yet, is not asked, adds nothing and is not recorded.
 
     Args:
         rewards: the components, as `build_rewards` makes them.
@@ -33,6 +34,7 @@ class RewardSuite:
     def __init__(self, rewards: Sequence[Reward], timeout: float = 10.0, workers: int | None = None) -> None:
         self.rewards = tuple(rewards)
         refuse_ambiguous(self.rewards, "rewards")
+        self.progress = 1.0  # the share of the steps that are done, for components that count from some share on
         self._timeout = timeout
         self._isolated = [reward for reward in self.rewards if reward.isolated]
         self._pool = WorkerPool(self._isolated, workers or min(os.cpu_count() or 1, 8))
@@ -48,7 +50,7 @@ class RewardSuite:
     @property
     def together(self) -> bool:
         """Is one of the components quicker for all groups at once?"""
-        return any(reward.together for reward in self.rewards)
+        return any(reward.together and self.progress >= reward.after for reward in self.rewards)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -68,14 +70,17 @@ class RewardSuite:
         samples = [sample for group in groups for sample in group.samples]
         answers = self._pool.run(self._jobs(groups), abandoned)
         isolated = iter([outcome for answer in answers for outcome in answer])
-        columns: list[list[Told]] = []
+        columns: list[list[Told | None]] = []
         for reward in self.rewards:
+            own = self._counting(reward, groups)
             if reward.isolated:
-                columns.append(list(islice(isolated, len(samples))))
+                found = islice(isolated, sum(len(group.samples) for group in own))
             elif reward.together:
-                columns.append(outcomes_together(reward, groups))
+                found = iter(outcomes_together(reward, own) if own else ())
             else:
-                columns.append([o for group in groups for o in outcomes(reward, group.prompt, group.samples)])
+                found = iter([o for group in own for o in outcomes(reward, group.prompt, group.samples)])
+            counted = [reward.counts(group.prompt, self.progress) for group in groups for _ in group.samples]
+            columns.append([next(found) if counts else None for counts in counted])
         for sample, row in zip(samples, zip(*columns, strict=True), strict=True):
             self._conclude(sample, row)
 
@@ -83,20 +88,26 @@ class RewardSuite:
         """Ends the workers. The suite may be used again afterwards: they start anew."""
         self._pool.close()
 
+    def _counting(self, reward: Reward, groups: Sequence[Group]) -> list[Group]:
+        """The groups that a component is asked about."""
+        return [group for group in groups if reward.counts(group.prompt, self.progress)]
+
     def _jobs(self, groups: Sequence[Group]) -> list[Job]:
         """Component by component, group by group: a job for each sample, or for each group where they go together."""
         jobs: list[Job] = []
         for place, reward in enumerate(self._isolated):
-            for group in groups:
+            for group in self._counting(reward, groups):
                 together = [group.samples] if reward.grouped else [[sample] for sample in group.samples]
                 jobs += [Job(place, group.prompt, part, self._timeout * len(part)) for part in together]
         return jobs
 
-    def _conclude(self, sample: Sample, row: Sequence[Told]) -> None:
+    def _conclude(self, sample: Sample, row: Sequence[Told | None]) -> None:
         sample.rewards, sample.token_rewards, sample.reward, sample.failure = {}, [], None, None
         faults: list[str] = []
         total = 0.0
         for reward, outcome in zip(self.rewards, row, strict=True):
+            if outcome is None:
+                continue
             if isinstance(outcome, Fault):
                 faults.append(f"{reward.label}: {outcome.reason}")
                 continue

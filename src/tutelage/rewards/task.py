@@ -10,7 +10,7 @@ from tutelage.types import Prompt, Sample
 
 
 class TaskReward(Reward):
-    """Stands for the environment's scorer, with this table's name and weight."""
+    """Stands for the environment's scorer, with this table's name and weight, and where and when it counts."""
 
     isolated: ClassVar[bool] = False
 
@@ -20,5 +20,6 @@ class TaskReward(Reward):
         raise ConfigError("the reward 'task' stands for the environment's scorer; `build_rewards` puts it there")
 
     def resolve(self, scorer: Reward) -> Reward:
-        """The environment's scorer under this table's name and weight."""
-        return scorer.model_copy(update={"name": self.label, "weight": self.weight})
+        """The environment's scorer with what this table says of it."""
+        own = {"name": self.label, "weight": self.weight, "only": self.only, "after": self.after}
+        return scorer.model_copy(update=own)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from tutelage.config import (
     PretrainStage,
     PruneStage,
     Recipe,
+    RejectionStage,
     ReviseStage,
     RewardModelStage,
     RlStage,
@@ -26,10 +26,11 @@ from tutelage.config import (
 from tutelage.stages.compare import ComparePlan, plan_compare, run_compare
 from tutelage.stages.context import Result, StageRun, write_json
 from tutelage.stages.control import ControlPlan, plan_control, run_control
+from tutelage.stages.conversations import made_conversations, stages_in
 from tutelage.stages.evaluate import EvaluatePlan, plan_evaluate, run_evaluate
 from tutelage.stages.judged import rows_of_prompts
 from tutelage.stages.label import LabelPlan, plan_label, run_label
-from tutelage.stages.labelled import best_answers, labelled
+from tutelage.stages.labelled import labelled
 from tutelage.stages.model_rewards import refuse_other_tokenizers
 from tutelage.stages.play import PlayPlan, plan_play, run_play
 from tutelage.stages.preference import PreferencePlan, plan_preference, run_preference
@@ -42,6 +43,7 @@ from tutelage.stages.pretrain import (
     tokenised,
 )
 from tutelage.stages.prune import PrunePlan, run_prune
+from tutelage.stages.rejection import RejectionPlan, plan_rejection, run_rejection
 from tutelage.stages.revise import RevisePlan, check_revisions, plan_revise, run_revise
 from tutelage.stages.reward_model import RewardModelPlan, plan_reward_model, run_reward_model
 from tutelage.stages.rl import run_rl
@@ -58,6 +60,7 @@ Plan = (
     | RlPlan
     | LabelPlan
     | RevisePlan
+    | RejectionPlan
     | ComparePlan
     | ControlPlan
     | PlayPlan
@@ -87,6 +90,8 @@ def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
             return plan_label(stage, recipe, must_reach)
         case ReviseStage():
             return plan_revise(stage, recipe, must_reach)
+        case RejectionStage():
+            return plan_rejection(stage, recipe, must_reach)
         case CompareStage():
             return plan_compare(stage, recipe, must_reach)
         case ControlStage():
@@ -116,6 +121,8 @@ def run_stage(plan: Plan, run: StageRun) -> Result:
             return run_label(plan, run)
         case RevisePlan():
             return run_revise(plan, run)
+        case RejectionPlan():
+            return run_rejection(plan, run)
         case ComparePlan():
             return run_compare(plan, run)
         case ControlPlan():
@@ -138,9 +145,8 @@ def completed(
     match plan:
         case PretrainPlan() if model is not None:
             return tokenised(plan, model, folder, note)
-        case SftPlan(stage=stage) if stage.source.get("type") == "stage":
-            least = float(stage.source.get("least", -math.inf))
-            return replace(plan, conversations=best_answers(made[stage.source["stage"]], least))
+        case SftPlan(stage=stage) if stages_in(stage.source):
+            return replace(plan, conversations=made_conversations(stage.source, made, f"{stage.name}.source"))
         case RewardModelPlan(stage=stage) | PreferencePlan(stage=stage) if stage.source.get("type") == "stage":
             return replace(plan, judged=labelled(made[stage.source["stage"]]))
         case _:
@@ -157,6 +163,7 @@ __all__ = [
     "PreferencePlan",
     "PretrainPlan",
     "PrunePlan",
+    "RejectionPlan",
     "Result",
     "RevisePlan",
     "RewardModelPlan",
@@ -172,6 +179,7 @@ __all__ = [
     "render_rows",
     "rows_of_prompts",
     "run_stage",
+    "stages_in",
     "text_rows",
     "write_json",
 ]

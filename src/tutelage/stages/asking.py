@@ -1,4 +1,4 @@
-"""Prompts asked once and their answers rewarded: what `evaluate`, `label` and `compare` share."""
+"""Prompts asked once and their answers rewarded: what `evaluate`, `label`, `rejection` and `compare` share."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from tutelage.config import CompareStage, EvaluateStage, LabelStage, Recipe, Sampling
+from tutelage.config import CompareStage, EvaluateStage, LabelStage, Recipe, RejectionStage, Sampling
 from tutelage.engines import Engine, build_engine
-from tutelage.environments import build_environment
+from tutelage.environments import environment_of
+from tutelage.errors import FailedSamplesError
 from tutelage.models import Policy
 from tutelage.rewards import BackgroundScoring, Reward, RewardSuite
 from tutelage.rollouts import Beginning, go_on, prompts_begun, record_samples
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 
 def plan_questions(
-    stage: EvaluateStage | LabelStage | CompareStage, recipe: Recipe, must_reach: bool
+    stage: EvaluateStage | LabelStage | RejectionStage | CompareStage, recipe: Recipe, must_reach: bool
 ) -> tuple[tuple[Reward, ...], Sequence[Prompt]]:
     """The rewards of a stage and the prompts that it asks, as many as its `questions`. Raises with the remedy."""
-    environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
-    rewards = stage_rewards(stage, stage.rewards, recipe, environment.scorer())
+    environment = environment_of(recipe, stage.environment)
+    rewards = stage_rewards(stage, stage.rewards, recipe, environment)
     return rewards, prompts_of(environment, stage.split, must_reach)[: stage.questions]
 
 
@@ -70,8 +71,7 @@ class Asking:
 
 @contextmanager
 def asking(run: StageRun, rewards: Sequence[Reward], reward_timeout: float) -> Iterator[Asking]:
-    """Begins anew where a killed run had begun: what that has recorded is cut off."""
-    run.cut_back(run.start)
+    """The stage's policy and its rewards in memory."""
     policy = run.load_policy()
     engine = build_engine(run.recipe.engine, policy)
     with RewardSuite(with_models(rewards, run), reward_timeout) as suite:
@@ -86,8 +86,23 @@ def ask(
     rewards: Sequence[Reward],
     reward_timeout: float,
 ) -> tuple[list[Group], float]:
-    """The rewarded answers of the stage's policy, all recorded, and the seconds that sampling took."""
+    """The rewarded answers of the stage's policy, all recorded, and the seconds that sampling took.
+
+    Begins anew where a killed run had begun: what that has recorded is cut off.
+    """
+    run.cut_back(run.start)
     with asking(run, rewards, reward_timeout) as asked:
         groups, seconds = asked.rewarded(asked.begun(prompts), answers, sampling)
     record_samples(run.samples, run.stage.name, 0, groups)
     return groups, seconds
+
+
+def refuse_failures(groups: Sequence[Group], most: float, where: str) -> None:
+    """Raises FailedSamplesError where a larger share than `most` of the answers failed."""
+    failures = [sample.failure for group in groups for sample in group.samples if sample.failure]
+    total = sum(len(group.samples) for group in groups)
+    if len(failures) > most * total:
+        raise FailedSamplesError(
+            f"{len(failures)} of {total} answers could not be judged, more than max_failed_share = {most}; the first: "
+            f"{failures[0]}; {where}"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from time import perf_counter
 
 import torch
@@ -33,7 +34,7 @@ class Collector:
         self._seen: list[Group] = []
 
     def collect(self, policy: Policy, step: int) -> list[Group]:
-        """As many groups as the stage asks prompts in a step, all of them informative to the algorithm.
+        """As many groups as the stage asks prompts in a step, all informative to the algorithm and within the band.
 
         Raises:
             FailedSamplesError: too large a share of the samples could not be rewarded.
@@ -48,7 +49,7 @@ class Collector:
             record_samples(self.run.samples, stage.name, step + 1, groups)
             self._refuse_failures(groups)
             informative = self.plan.algorithm.informative(*rewards_of(groups)).tolist()
-            kept += [group for group, keeps in zip(groups, informative, strict=True) if keeps]
+            kept += [group for group, keeps in zip(groups, informative, strict=True) if keeps and self._in_band(group)]
             if len(kept) == stage.prompts_per_step:
                 break
         self.metrics = sample_metrics(self._seen)
@@ -59,7 +60,7 @@ class Collector:
 
     def greedy(self, policy: Policy, groups: Sequence[Group], step: int) -> Tensor:
         """[P] what the greedy answer to each group's prompt earns; the group's mean where its reward fails."""
-        sampling = self.stage.sampling.model_copy(update={"temperature": 0.0})
+        sampling = self.stage.sampling_at(step).model_copy(update={"temperature": 0.0})
         seed, seconds = derive_seed(self.run.seed, "greedy", step), [0.0, 0.0]
         answers = self._rewarded(policy, [group.prompt for group in groups], 1, sampling, seed, seconds)
         for name, spent in zip(("generate_seconds", "reward_seconds"), seconds, strict=True):
@@ -81,6 +82,13 @@ class Collector:
         write_json(path, samples)
         return f"step {step} was not applied and its samples are kept in {path}"
 
+    def _in_band(self, group: Group) -> bool:
+        """Is the prompt neither too hard nor too easy, by what the policy's own answers earned?"""
+        if self.stage.band is None:
+            return True
+        earned = [sample.reward for sample in group.samples if sample.reward is not None and not sample.expert]
+        return bool(earned) and self.stage.band[0] <= fmean(earned) <= self.stage.band[1]
+
     def _prompts(self, step: int, attempt: int) -> list[Prompt]:
         """Those whose turn it is; in a further round, others, in an order of that round's own."""
         seed = derive_seed(self.run.seed, "refill", attempt) if attempt else self.run.seed
@@ -89,11 +97,12 @@ class Collector:
     def _ask(
         self, policy: Policy, prompts: Sequence[Prompt], step: int, attempt: int, seconds: list[float]
     ) -> list[Group]:
+        self.suite.progress = step / self.stage.steps  # a function of the step: a resumed run counts the same
         place = (step, attempt) if attempt else (step,)
         seed = derive_seed(self.run.seed, "sample", *place)
         own = self.stage.completions_per_prompt - self.plan.algorithm.needs_expert
         return self._rewarded(
-            policy, prompts, own, self.stage.sampling, seed, seconds, self.plan.algorithm.needs_expert
+            policy, prompts, own, self.stage.sampling_at(step), seed, seconds, self.plan.algorithm.needs_expert
         )
 
     def _with_expert(self, policy: Policy, group: Group) -> Group:
@@ -146,11 +155,13 @@ class Collector:
 
     def _what_was_seen(self, step: int, kept: int) -> str:
         stage, algorithm = self.stage, self.plan.algorithm
+        flat = "all answers earned the same"
+        outside = flat if stage.band is None else f"{flat}, or on average not {stage.band[0]:g} to {stage.band[1]:g}"
         return (
             f"step {step + 1}: '{algorithm.type}' could learn from {kept} of {stage.prompts_per_step} groups wanted, "
             f"after {stage.refills + 1} rounds and {len(self._seen)} groups; the mean reward was "
-            f"{self.metrics['reward']:.3g}, and within the others all answers earned the same. Take easier or harder "
-            "prompts, more completions_per_prompt, a finer reward, or more refills"
+            f"{self.metrics['reward']:.3g}, and within the others {outside}. Take easier or harder prompts, more "
+            f"completions_per_prompt, a finer reward, {'' if stage.band is None else 'a wider band, '}or more refills"
         )
 
     def _refuse_failures(self, groups: Sequence[Group]) -> None:
@@ -179,7 +190,15 @@ def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "distinct": sum(len({s.text for s in g.samples}) / len(g.samples) for g in groups) / len(groups),
         "tokens": float(sum(len(sample.tokens) for sample in rewarded)),
     }
-    for label in rewarded[0].rewards if rewarded else ():
-        mean = sum(sample.rewards[label] for sample in rewarded) / len(rewarded)
-        numbers["score" if label == "task" else f"reward/{label}"] = mean
+    for label in dict.fromkeys(label for sample in rewarded for label in sample.rewards):
+        numbers["score" if label == "task" else f"reward/{label}"] = _mean(label, rewarded)
+    for part in sorted({group.prompt.part for group in groups if group.prompt.part is not None}):
+        own = [sample for group in groups if group.prompt.part == part for sample in group.samples]
+        if any("task" in sample.rewards for sample in own if sample.reward is not None):
+            numbers[f"score/{part}"] = _mean("task", own)
     return numbers
+
+
+def _mean(label: str, samples: Sequence[Sample]) -> float:
+    """Of one component, over the rewarded samples that have it."""
+    return fmean(sample.rewards[label] for sample in samples if sample.reward is not None and label in sample.rewards)

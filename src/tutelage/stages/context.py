@@ -41,6 +41,7 @@ class StageRun:
     progress: Progress
     start: Mapping[str, int]  # how far the logs were written when the stage began for the first time
     made: Mapping[str, Path] = field(default_factory=dict[str, Path])  # by stages before it, by name; and "base"
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str])  # digests of those of them that it reads
 
     @property
     def seed(self) -> int:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tutelage.config import Recipe, Table, validate
 from tutelage.data import Conversation, build_conversation_source
 from tutelage.data.chat import LossOn, render_conversation
 from tutelage.data.packing import Row
+from tutelage.data.sources import MixtureSource
 from tutelage.errors import DataError
 from tutelage.stages.context import unless_unreachable
+from tutelage.stages.labelled import labels_whole_answers, left_conversations
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,6 +41,50 @@ def load_texts(table: object, where: str, must_reach: bool) -> Sequence[str]:
             )
         texts.append(conversation.prompt + conversation.completion)
     return texts
+
+
+def planned_conversations(
+    table: Table, recipe: Recipe, stage: str, where: str, must_reach: bool
+) -> Sequence[Conversation]:
+    """The conversations of a source that are known before the run: not those that a stage before this one will leave.
+
+    Raises:
+        ConfigError: no stage before this one leaves what is named.
+    """
+    if labels_whole_answers(table, recipe, stage, where, ("judged answers", "conversations")):
+        return ()
+    if not stages_in(table):
+        return load_conversations(table, where, must_reach)
+    return [
+        conversation
+        for place, source in _parts(table, where)
+        for conversation in planned_conversations(source, recipe, stage, place, must_reach)
+    ]
+
+
+def made_conversations(table: Table, made: Mapping[str, Path], where: str) -> Sequence[Conversation]:
+    """All conversations of a source, now that the stages which it names have left theirs."""
+    if table["type"] == "stage":
+        return left_conversations(made[table["stage"]], float(table.get("least", -math.inf)))
+    if not stages_in(table):
+        return load_conversations(table, where, must_reach=True)
+    mixture = validate(MixtureSource, table, where)
+    return mixture.mixed([made_conversations(source, made, place) for place, source in _parts(table, where)])
+
+
+def stages_in(table: Table) -> list[str]:
+    """The stages whose data a source waits for: the one that it names, or those that the parts of a mixture name."""
+    if table.get("type") == "stage":
+        return [str(table.get("stage"))]
+    parts = table.get("parts") if table.get("type") == "mixture" else None
+    sources = [part.get("source") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return [name for source in sources if isinstance(source, dict) for name in stages_in(source)]
+
+
+def _parts(table: Table, where: str) -> list[tuple[str, Table]]:
+    """The sources of a mixture, each with its place in the recipe."""
+    parts = validate(MixtureSource, table, where).parts
+    return [(f"{where}.parts[{number}].source", part.source) for number, part in enumerate(parts)]
 
 
 def conversation_rows(

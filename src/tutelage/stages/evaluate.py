@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tutelage.config import EvaluateStage, Recipe
 from tutelage.evaluation import summarise
@@ -58,7 +59,19 @@ def _result(plan: EvaluatePlan, run: StageRun, groups: Sequence[Group], seconds:
             "length": tokens / len(samples),
             "truncated": sum(sample.finish == "length" for sample in samples) / len(samples),
         },
+        "parts": _parts(groups),
         "components": {label: sum(values) / len(values) for label, values in components.items() if values},
         "seconds": seconds,
         "tokens_per_second": tokens / seconds,
     }
+
+
+def _parts(groups: Sequence[Group]) -> dict[str, Any]:
+    """The score of each part of a mixture, where one of its samples was scored."""
+    found: dict[str, Any] = {}
+    for part in sorted({group.prompt.part for group in groups if group.prompt.part is not None}):
+        own = [group for group in groups if group.prompt.part == part]
+        scores = {group.prompt.id: [sample.reward for sample in group.samples] for group in own}
+        if any(score is not None for given in scores.values() for score in given):
+            found[part] = summarise(scores).numbers
+    return found

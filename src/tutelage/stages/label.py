@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from tutelage.config import LabelStage, Recipe, StepLabels
 from tutelage.data.preferences import Judged
-from tutelage.errors import ConfigError, FailedSamplesError
+from tutelage.errors import ConfigError
 from tutelage.rewards import Reward
 from tutelage.rollouts import record_samples
-from tutelage.stages.asking import ask, asking, plan_questions
+from tutelage.stages.asking import ask, asking, plan_questions, refuse_failures
 from tutelage.stages.context import Result, StageRun
 from tutelage.stages.labelled import write_labels
 from tutelage.stages.step_labels import label_steps
@@ -42,18 +42,19 @@ def run_label(plan: LabelPlan, run: StageRun) -> Result:
         return _label_steps(plan, run, plan.stage.steps)
     stage = plan.stage
     groups, _ = ask(run, plan.prompts, stage.answers, stage.sampling, plan.rewards, stage.reward_timeout)
-    _refuse_failures(groups, stage)
+    refuse_failures(groups, stage.max_failed_share, "all are in samples.jsonl")
     return _result(groups, write_labels(run, _judged(groups)))
 
 
 def _label_steps(plan: LabelPlan, run: StageRun, settings: StepLabels) -> Result:
     stage = plan.stage
+    run.cut_back(run.start)
     with asking(run, plan.rewards, stage.reward_timeout) as asked:
         groups, _ = asked.rewarded(asked.begun(plan.prompts), stage.answers, stage.sampling)
         stepped, continued = label_steps(asked, groups, settings, stage.sampling)
     record_samples(run.samples, stage.name, 0, groups)
     record_samples(run.samples, f"{stage.name}: continued", 0, continued)
-    _refuse_failures([*groups, *continued], stage)
+    refuse_failures([*groups, *continued], stage.max_failed_share, "all are in samples.jsonl")
     judged = [data for one in stepped if (data := one.judged) is not None]
     labels = [label for one in judged for label in one.scores]
     told = {"steps": len(labels), "right": sum(labels) / max(1, len(labels))}
@@ -78,13 +79,3 @@ def _judged(groups: Sequence[Group]) -> Iterator[Judged]:
         if judged:
             answers, scores = zip(*judged, strict=True)
             yield Judged(group.prompt, answers, scores)
-
-
-def _refuse_failures(groups: Sequence[Group], stage: LabelStage) -> None:
-    failures = [sample.failure for group in groups for sample in group.samples if sample.failure]
-    total = sum(len(group.samples) for group in groups)
-    if len(failures) > stage.max_failed_share * total:
-        raise FailedSamplesError(
-            f"{len(failures)} of {total} answers could not be judged, more than max_failed_share = "
-            f"{stage.max_failed_share}; the first: {failures[0]}; all are in samples.jsonl"
-        )

@@ -1,22 +1,26 @@
-"""What a label or a revise stage leaves, as data for the stages after it: written, and read."""
+"""What stages leave as data for those after them: judged answers, written and read; conversations, read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from tutelage.config import LEAVES, LabelStage, Recipe, Stage, Table, nearest
-from tutelage.data import Conversation
+from tutelage.config import LEAVES, Kind, LabelStage, Recipe, Stage, Table, nearest
+from tutelage.data import Conversation, build_conversation_source
 from tutelage.data.preferences import Judged
 from tutelage.errors import ConfigError, NothingToLearnError
 from tutelage.stages.context import StageRun
 from tutelage.types import Message, Prompt
 
+CONVERSATIONS: Final = "conversations.jsonl"  # what a rejection stage leaves
 
-def maker(table: Table, recipe: Recipe, stage: str, where: str) -> Stage | None:
-    """The stage whose judged answers a source `{ type = "stage", stage = NAME }` names; None for any other source.
+
+def maker(
+    table: Table, recipe: Recipe, stage: str, where: str, kinds: Sequence[Kind] = ("judged answers",)
+) -> Stage | None:
+    """The stage whose data a source `{ type = "stage", stage = NAME }` names; None for any other source.
 
     Raises:
         ConfigError: no stage before this one leaves such data.
@@ -24,24 +28,29 @@ def maker(table: Table, recipe: Recipe, stage: str, where: str) -> Stage | None:
     if table.get("type") != "stage":
         return None
     wrong = table.keys() - {"type", "stage", "least"}
-    known = {other.name: other for other in recipe.before(stage) if LEAVES[other.type] == "judged answers"}
+    known = {other.name: other for other in recipe.before(stage) if LEAVES[other.type] in kinds}
     if wrong or table.get("stage") not in known:
         hint = nearest(str(table.get("stage")), list(known))
+        types = " or ".join(kind for kind, left in LEAVES.items() if left in kinds)
         raise ConfigError(
-            f'{where}: wanted {{ type = "stage", stage = a label or revise stage before this one }}, for sft with '
-            f"least = the least score of a prompt's best answer (given: {table}); {hint}"
+            f'{where}: wanted {{ type = "stage", stage = a {types} stage before this one }}, for sft after a label or '
+            f"revise stage with least = the least score of a prompt's best answer (given: {table}); {hint}"
         )
     return known[table["stage"]]
 
 
-def labels_whole_answers(table: Table, recipe: Recipe, stage: str, where: str) -> bool:
+def labels_whole_answers(
+    table: Table, recipe: Recipe, stage: str, where: str, kinds: Sequence[Kind] = ("judged answers",)
+) -> bool:
     """Does a stage before make the source, of whole answers? Raises ConfigError where it labels their steps."""
-    named = maker(table, recipe, stage, where)
+    named = maker(table, recipe, stage, where, kinds)
     if isinstance(named, LabelStage) and named.steps is not None:
         raise ConfigError(
             f"{where}: stage '{named.name}' labels the steps of answers, which only a reward-model stage learns from; "
             "leave its steps out, or add a label stage of whole answers"
         )
+    if named is not None and LEAVES[named.type] == "conversations" and "least" in table:
+        raise ConfigError(f"{where}.least: '{named.name}' has chosen already; set the key of that stage")
     return named is not None
 
 
@@ -69,6 +78,13 @@ def labelled(path: Path) -> list[Judged]:
     if not found:
         raise NothingToLearnError(f"{path}: to no prompt were two answers judged apart; sample more answers to each")
     return found
+
+
+def left_conversations(path: Path, least: float) -> list[Conversation]:
+    """What a rejection stage has chosen, or of judged answers each prompt's best, where that is worth `least`."""
+    if path.name == CONVERSATIONS:
+        return build_conversation_source({"type": "jsonl", "path": str(path)}, path.parent.name).load_conversations()
+    return best_answers(path, least)
 
 
 def best_answers(path: Path, least: float) -> list[Conversation]:

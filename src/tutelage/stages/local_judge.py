@@ -17,8 +17,10 @@ from tutelage.engines import Engine, build_engine
 from tutelage.errors import DataError, ModelError
 from tutelage.models import Policy, context_length, load_tokenizer
 from tutelage.rewards import Reward
+from tutelage.rewards.answers import Tag
 from tutelage.rewards.base import Fault, Outcome
 from tutelage.rewards.judging import Grades, Pairs, Said
+from tutelage.rewards.thinking import Reads, judged_of, refuse_idle_tag
 from tutelage.rollouts import roll_out
 from tutelage.stages.context import StageRun
 from tutelage.stages.judged import at_the_end
@@ -45,6 +47,8 @@ class LocalJudge(Reward):
     mode: Literal["pairs", "grade"] = "pairs"
     by: Literal["probability", "words"] = "probability"
     rubric: str | None = None  # what makes an answer good, in words
+    reads: Reads = "whole"  # or what follows the end of thinking; without that end, nothing was answered
+    think: Tag = "think"  # the tag of thinking
     scale: tuple[int, int] = (1, 9)  # of a grade
     max_tokens: PositiveInt = 512  # of the judge's words
     tokens_per_microbatch: PositiveInt = 4096  # for probabilities
@@ -60,6 +64,7 @@ class LocalJudge(Reward):
             raise ValueError("scale: is for mode = 'grade'")
         if self.by == "probability" and not _DIGITS[0] <= min(self.scale) <= max(self.scale) <= _DIGITS[1]:
             raise ValueError("scale: probabilities are of single digits; stay between 0 and 9, or take by = 'words'")
+        refuse_idle_tag(self.reads, self.model_fields_set)
         _ = self._judging
         return self
 
@@ -106,7 +111,7 @@ class LocalJudge(Reward):
     def score_groups(self, groups: Sequence[Group]) -> list[list[Outcome]]:
         """One score for each sample, or its fault."""
         judging = self._judging
-        texts = [[sample.text.strip() for sample in group.samples] for group in groups]
+        texts = [[judged_of(sample.text, self.reads, self.think) for sample in group.samples] for group in groups]
         asked = [judging.questions(group.prompt, some) for group, some in zip(groups, texts, strict=True)]
         said = self._by_words(asked) if self.by == "words" else self._by_probability(asked)
         return [judging.scores(group.prompt, some, said) for group, some in zip(groups, texts, strict=True)]

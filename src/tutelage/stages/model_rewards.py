@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PrivateAttr, model_validator
 
-from tutelage.config import EvaluateStage, Recipe, Stage
+from tutelage.config import EvaluateStage, Recipe, RlStage, Stage, nearest
+from tutelage.data.answers import tokens_after
 from tutelage.data.chat import render_prompt
 from tutelage.data.packing import Row
+from tutelage.environments import Environment
 from tutelage.errors import ConfigError
 from tutelage.models import RewardModel
 from tutelage.rewards import JudgeReward, Reward, build_rewards
+from tutelage.rewards.answers import Tag
 from tutelage.rewards.base import Fault, Outcome, Spread, Told
+from tutelage.rewards.thinking import Reads, refuse_idle_tag
 from tutelage.stages.context import StageRun
 from tutelage.stages.implicit_reward import ImplicitReward
 from tutelage.stages.local_judge import LocalJudge
@@ -36,6 +41,9 @@ class ModelReward(Reward):
     A process reward model finds each step of an answer right with some probability, and `steps` makes one number of
     them. With `dense` each stands at its step's last token, as in Math-Shepherd (2312.08935), over the number of steps,
     which the paper does not do: the total is their mean, where a sum would pay for further steps.
+
+    `reads = "answer"`: the model sees the prompt and the very tokens after the end of thinking, as if there had been
+    none before them; an answer that never ended its thinking is an empty one.
     """
 
     isolated: ClassVar[bool] = False  # it shares the learner's device
@@ -49,6 +57,8 @@ class ModelReward(Reward):
     per_token: NonNegativeFloat = 0.0
     steps: Reduction = "min"  # for process reward models; Math-Shepherd's, the product in 2305.20050
     dense: bool = False  # for a process reward model: each step's reward at its end
+    reads: Reads = "whole"  # or what follows the end of thinking
+    think: Tag = "think"  # the tag of thinking
     tokens_per_microbatch: Annotated[int, Field(gt=0)] = 4096
     _loaded: tuple[RewardModel, ...] = PrivateAttr(())
 
@@ -58,6 +68,9 @@ class ModelReward(Reward):
             raise ValueError(f"combine: '{self.combine}' is for several models; name more than one")
         if self.combine != "careful" and "deviations" in self.model_fields_set:
             raise ValueError("deviations: is for combine = 'careful'")
+        refuse_idle_tag(self.reads, self.model_fields_set)
+        if self.dense and self.reads != "whole":
+            raise ValueError("reads: with dense every token of the answer has its reward; leave one of them out")
         if self.dense and (len(self.models) > 1 or self.clip is not None or "steps" in self.model_fields_set):
             raise ValueError(
                 "dense: each step of one model's has its own reward, a probability; leave out further models, clip "
@@ -99,8 +112,19 @@ class ModelReward(Reward):
 
     def score_groups(self, groups: Sequence[Group]) -> list[list[Told]]:
         """One score for each sample, or one for each of its tokens; a fault for one without any token or step."""
+        if self.reads == "answer":
+            groups = [self._answers(group) for group in groups]
         scored = iter(self._dense(groups) if self.dense else self._whole(groups))
         return [[next(scored) if sample.tokens else _EMPTY for sample in group.samples] for group in groups]
+
+    def _answers(self, group: Group) -> Group:
+        """The group with what its samples answered after their thinking."""
+        tokenizer, mark = self._loaded[0].tokenizer, f"</{self.think}>"
+        samples = [
+            replace(sample, tokens=tokens_after(tokenizer, sample.tokens, mark)) if sample.tokens else sample
+            for sample in group.samples
+        ]
+        return Group(group.prompt, group.prompt_tokens, samples)
 
     def _whole(self, groups: Sequence[Group]) -> list[Outcome]:
         """For each sample that has tokens, one number."""
@@ -156,10 +180,13 @@ MODEL_REWARDS: Final[Mapping[str, type[Reward]]] = {
 }
 
 
-def stage_rewards(stage: Stage, tables: Sequence[object], recipe: Recipe, task: Reward | None) -> tuple[Reward, ...]:
+def stage_rewards(
+    stage: Stage, tables: Sequence[object], recipe: Recipe, environment: Environment
+) -> tuple[Reward, ...]:
     """The rewards that a stage's tables declare, those of models too. Raises ConfigError with the remedy."""
     where = f"{stage.name}.rewards"
-    rewards = build_rewards(tables, where, task, MODEL_REWARDS)
+    rewards = build_rewards(tables, where, environment.scorer(), MODEL_REWARDS)
+    _refuse_what_never_counts(stage, rewards, environment, where)
     for i, reward in enumerate(rewards):
         if isinstance(reward, ModelReward):
             refuse_unknown_models(reward.models, recipe.before(stage.name), f"{where}[{i}].models")
@@ -196,3 +223,18 @@ def _refuse_nothing_to_compare(stage: Stage, where: str) -> None:
     for key in ("completions_per_prompt", "answers"):
         if getattr(stage, key, 2) < 2:
             raise ConfigError(f"{where}: 'pairs' compares answers; set {stage.name}.{key} to 2 or more")
+
+
+def _refuse_what_never_counts(stage: Stage, rewards: Sequence[Reward], environment: Environment, where: str) -> None:
+    """Raises ConfigError for a reward's `only` and `after` that change nothing, and for a part without any reward."""
+    parts = environment.part_names
+    for i, reward in enumerate(rewards):
+        if reward.after and not isinstance(stage, RlStage):
+            raise ConfigError(f"{where}[{i}].after: is a share of an rl stage's steps; {stage.name} has none")
+        for name in reward.only:
+            if name not in parts:
+                hint = nearest(name, parts) if parts else "the environment is no mixture, leave it out"
+                raise ConfigError(f"{where}[{i}].only: no part of the environment is called '{name}': {hint}")
+    for part in parts:
+        if all(reward.only and part not in reward.only for reward in rewards):
+            raise ConfigError(f"{where}: none counts for the part '{part}'; name it in the `only` of one of them")

@@ -10,7 +10,7 @@ from tutelage.config import Principle, Recipe, ReviseStage
 from tutelage.data.chat import has_template, render_prompt
 from tutelage.data.preferences import Judged
 from tutelage.engines import build_engine
-from tutelage.environments import build_environment
+from tutelage.environments import environment_of
 from tutelage.errors import DataError, ModelError, NothingToLearnError
 from tutelage.models import context_length
 from tutelage.rollouts import check_prompts, record_samples, roll_out
@@ -33,7 +33,7 @@ class RevisePlan:
 
 def plan_revise(stage: ReviseStage, recipe: Recipe, must_reach: bool) -> RevisePlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
-    environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
+    environment = environment_of(recipe, stage.environment)
     return RevisePlan(stage, prompts_of(environment, stage.split, must_reach)[: stage.questions])
 
 

@@ -10,7 +10,7 @@ from tutelage.algorithms import Algorithm, Distillation, build_algorithm
 from tutelage.config import Recipe, RlStage, nearest
 from tutelage.data import Conversation
 from tutelage.data.packing import Row
-from tutelage.environments import Environment, build_environment
+from tutelage.environments import Environment, environment_of
 from tutelage.errors import ConfigError
 from tutelage.rewards import Reward
 from tutelage.stages.context import prompts_of
@@ -64,22 +64,41 @@ def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
             f"{stage.prompts_per_step} prompts; raise prompts_per_step or lower updates_per_epoch"
         )
     _refuse_contradictions(stage, algorithm, recipe)
-    environment = build_environment(recipe.environments[stage.environment], f"environments.{stage.environment}")
-    rewards = stage_rewards(stage, stage.rewards, recipe, environment.scorer())
-    if not any(reward.weight for reward in rewards):
+    environment = environment_of(recipe, stage.environment)
+    rewards = stage_rewards(stage, stage.rewards, recipe, environment)
+    _refuse_unrewarded(stage, rewards, environment)
+    if algorithm.needs_process and not any(_always_spreads(reward) for reward in rewards):
         raise ConfigError(
-            f"{stage.name}.rewards: every weight is 0, so the reward never varies and nothing can be learned; give one "
-            "of them a weight"
-        )
-    if algorithm.needs_process and not any(reward.spreads and reward.weight for reward in rewards):
-        raise ConfigError(
-            f"{stage.name}.rewards: '{algorithm.type}' reads what single tokens earned, and none of these tells: add "
-            "{ type = 'implicit', model = ... }, or a process reward model with dense = true, or take 'rloo'"
+            f"{stage.name}.rewards: '{algorithm.type}' reads what single tokens earned, and none of these tells, from "
+            "the first step on and for every prompt: add { type = 'implicit', model = ... }, or a process reward model "
+            "with dense = true, or take 'rloo'"
         )
     prompts, texts = prompts_of(environment, stage.split, must_reach), ()
     if stage.pretraining is not None:
         texts = load_conversations(stage.pretraining.source, f"{stage.name}.pretraining.source", must_reach)
     return RlPlan(stage, algorithm, environment, rewards, prompts, texts)
+
+
+def _refuse_unrewarded(stage: RlStage, rewards: Sequence[Reward], environment: Environment) -> None:
+    """Raises ConfigError where the answers to some prompts would all earn the same, from the first step on."""
+    for part in environment.part_names or (None,):
+        where, of_part = f"{stage.name}.rewards", "" if part is None else f" of the part '{part}'"
+        own = [reward for reward in rewards if not reward.only or part in reward.only]
+        if not any(reward.weight for reward in own):
+            raise ConfigError(
+                f"{where}: every weight{of_part} is 0, so the reward never varies and nothing can be learned; give one "
+                "of them a weight"
+            )
+        if not any(reward.weight for reward in own if not reward.after):
+            raise ConfigError(
+                f"{where}: before after = {min(reward.after for reward in own if reward.weight)} no reward{of_part} "
+                "counts, and nothing can be learned; give one that counts from the beginning"
+            )
+
+
+def _always_spreads(reward: Reward) -> bool:
+    """Does it tell what single tokens earned, of every answer from the first step on?"""
+    return bool(reward.spreads and reward.weight and not reward.only and not reward.after)
 
 
 def text_rows(plan: RlPlan, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Row]:

@@ -13,16 +13,15 @@ import torch
 from tutelage.config import Recipe, SftStage, Table
 from tutelage.data import Conversation
 from tutelage.data.packing import Row, pack
-from tutelage.environments import build_environment
+from tutelage.environments import environment_of
 from tutelage.errors import ConfigError
 from tutelage.models import Policy, context_length, noisy_embeddings
 from tutelage.rollouts import places_of_step
 from tutelage.seeds import derive_seed
 from tutelage.stages.context import Result, StageRun, prompts_of
-from tutelage.stages.conversations import conversation_rows, load_conversations
+from tutelage.stages.conversations import conversation_rows, load_conversations, planned_conversations
 from tutelage.stages.imitation import imitation_loss
 from tutelage.stages.kept_weights import blend, copies, take
-from tutelage.stages.labelled import labels_whole_answers
 from tutelage.training import STOP, State, fit, update
 from tutelage.types import Batch, Loss, Message, Split
 
@@ -51,17 +50,18 @@ class SftPlan:
 
 def plan_sft(stage: SftStage, recipe: Recipe, must_reach: bool) -> SftPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
-    where = f"{stage.name}.source"
-    made_here = labels_whole_answers(stage.source, recipe, stage.name, where)
-    conversations = () if made_here else _conversations(stage.source, "train", recipe, where, must_reach)
-    test = () if stage.test is None else _conversations(stage.test, "test", recipe, f"{stage.name}.test", must_reach)
+    where, held_out = f"{stage.name}.source", f"{stage.name}.test"
+    if stage.source.get("type") == "environment":
+        conversations = _demonstrations(stage.source, "train", recipe, where, must_reach)
+    else:
+        conversations = planned_conversations(stage.source, recipe, stage.name, where, must_reach)
+    if stage.test is None:
+        test = ()
+    elif stage.test.get("type") == "environment":
+        test = _demonstrations(stage.test, "test", recipe, held_out, must_reach)
+    else:
+        test = load_conversations(stage.test, held_out, must_reach)
     return SftPlan(stage, conversations, test)
-
-
-def _conversations(table: Table, split: Split, recipe: Recipe, where: str, must_reach: bool) -> Sequence[Conversation]:
-    if table.get("type") == "environment":
-        return _demonstrations(table, split, recipe, where, must_reach)
-    return load_conversations(table, where, must_reach)
 
 
 def _demonstrations(table: Table, split: Split, recipe: Recipe, where: str, must_reach: bool) -> list[Conversation]:
@@ -73,7 +73,7 @@ def _demonstrations(table: Table, split: Split, recipe: Recipe, where: str, must
             f'{where}: wanted {{ type = "environment", environment = one of {sorted(recipe.environments)}, limit = a '
             f"number, or none for all }} (given: {table})"
         )
-    environment = build_environment(recipe.environments[name], f"environments.{name}")
+    environment = environment_of(recipe, name)
     prompts = prompts_of(environment, split, must_reach)[:limit]
     return [
         Conversation(

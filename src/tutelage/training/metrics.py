@@ -83,10 +83,15 @@ MEANINGS: dict[str, Meaning] = {
 
 
 def meaning(name: str) -> Meaning:
-    """What a metric means. `reward/NAME` is a component of the reward; an unknown name stands for itself."""
+    """What a metric means. `reward/NAME` is a component of the reward, `score/NAME` the score of a mixture's part; an
+    unknown name stands for itself.
+    """
     if name.startswith("reward/"):
         component = name.removeprefix("reward/")
         return Meaning(f"Reward: {component}", f"Mean of the reward component '{component}', unweighted.")
+    if name.startswith("score/"):
+        part = name.removeprefix("score/")
+        return Meaning(f"Score: {part}", f"Mean of the task's own score over the prompts of '{part}'.")
     return MEANINGS.get(name, Meaning(name, ""))
 
 
