@@ -233,6 +233,7 @@ def test_a_resumed_run_has_its_weights_and_statistics(tmp_path: Path) -> None:
         ({"environment": {"type": "gymnasium", "id": "CartPole-v9"}}, ["environments.cart", "CartPole-v9"]),
         ({"environment": {"type": "gymnasium", "id": "Blackjack-v1"}}, ["environments.cart.id", "vector of numbers"]),
         ({"algorithm": {"type": "grpo"}}, ["algorithm", "reference", "language models"]),
+        ({"algorithm": {"type": "prime"}, "episodes": 4}, ["algorithm", "rewards of single tokens", "language models"]),
         ({"algorithm": {"type": "remax"}}, ["greedy answer"]),
         ({"algorithm": {"type": "ppo"}}, ["critic.kind", "'model'"]),
         ({"algorithm": {"type": "grpo", "kl": 0.0}}, ["learn.episodes: 1", "every advantage would be 0"]),
