@@ -86,14 +86,15 @@ def test_what_is_chosen_is_written_with_where_it_comes_from_and_imitated(tmp_pat
         assert came["rewards"] == sample["rewards"]
         assert came["reward"] >= 0.1
         assert came["success_rate"] == sum(one["reward"] >= 0.1 for one in own) / 4
-    expected = [key for key, row in samples.items() if row["reward"] >= 0.1 and row["finish"] == "stop" and row["text"]]
+    expected = [
+        key for key, row in samples.items() if row["reward"] >= 0.1 and row["finish"] == "stop" and row["text"].strip()
+    ]
     result = json.loads((tmp_path / "run/stages/01-chosen/result.json").read_text())
     assert len({row["id"] for row in written}) == len(written) == result["kept"]
     assert {row["id"] for row in written} == {f"{prompt}#{index}" for prompt, index in expected}
-    won = json.loads((tmp_path / "run/stages/03-whose/result.json").read_text())["contestants"]["imitate"]["beats"][
-        "base"
-    ]
-    assert won["function"]["low"] > 0.5
+    compared = json.loads((tmp_path / "run/stages/03-whose/result.json").read_text())
+    assert compared["contestants"]["imitate"]["beats"]["base"]["function"]["low"] > 0.5
+    assert f"{len(written)} of 96 answers kept" in (tmp_path / "run/report.html").read_text()
 
 
 class Killed(Exception):
@@ -117,7 +118,10 @@ def killed_after(portions: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def test_a_killed_stage_goes_on_after_its_last_whole_portion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("end", [30, -1])
+def test_a_killed_stage_goes_on_after_its_last_whole_portion(
+    end: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(tmp_path, REJECTION)
     run_recipe(read_recipe(path), tmp_path / "whole", Quiet())
     with monkeypatch.context() as dying:
@@ -128,7 +132,7 @@ def test_a_killed_stage_goes_on_after_its_last_whole_portion(tmp_path: Path, mon
     whole = log.read_text()
     assert whole.count("\n") == 3 * 5 * 4
     torn = whole.splitlines(keepends=True)
-    log.write_text("".join(torn[:47]) + torn[47][:30])  # killed while the third portion was written
+    log.write_text("".join(torn[:59]) + torn[59][:end])  # killed while the last line of the third was written
     asked = killed_after(99, monkeypatch)
     resume_run(tmp_path / "cut", Quiet())
     assert asked == [5, 5, 4]  # the third portion, the fourth and the last

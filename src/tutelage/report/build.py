@@ -158,6 +158,8 @@ def _outcome(stage: StageRecord, tables: Sequence[EvaluationTable]) -> str:
         if row.stage is stage:
             return f"{row.score} on {row.summary.n:,} questions"
     if stage.result is not None:
+        if stage.kind == "rejection":
+            return f"{stage.result['kept']:,} of {stage.result['answers']:,} answers kept"
         return f"{stage.result['steps']:,} steps" if "steps" in stage.result else ""
     return f"so far {stage.rows[-1]['step']:,} steps" if stage.rows else ""
 

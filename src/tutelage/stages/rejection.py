@@ -125,8 +125,8 @@ def _recorded(plan: RejectionPlan, run: StageRun) -> Iterator[tuple[list[Answer]
 
 def _parsed(line: bytes) -> Row:
     try:
-        return json.loads(line)
-    except ValueError:  # there is none, or a kill tore it
+        return json.loads(line) if line.endswith(b"\n") else {}
+    except ValueError:  # a kill tore it
         return {}
 
 
