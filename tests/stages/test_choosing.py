@@ -68,7 +68,7 @@ def test_nothing_rewarded_is_nothing_chosen() -> None:
     for rule in ("correct", "best", "first", "shortest", "diverse"):
         assert chosen(group, rule) == []
     assert success_rate(group, 1.0) is None
-    assert chosen([answer(0, 1.0, text=" \n")], "correct") == []
+    assert chosen([answer(0, 1.0, text=" \n"), answer(1, 1.0, text="a\0b")], "correct") == []
 
 
 def test_the_success_rate_is_of_all_that_were_rewarded() -> None:

@@ -86,9 +86,8 @@ def test_what_is_chosen_is_written_with_where_it_comes_from_and_imitated(tmp_pat
         assert came["rewards"] == sample["rewards"]
         assert came["reward"] >= 0.1
         assert came["success_rate"] == sum(one["reward"] >= 0.1 for one in own) / 4
-    expected = [
-        key for key, row in samples.items() if row["reward"] >= 0.1 and row["finish"] == "stop" and row["text"].strip()
-    ]
+    ended = {key: row for key, row in samples.items() if row["finish"] == "stop" and "\0" not in row["text"]}
+    expected = [key for key, row in ended.items() if row["reward"] >= 0.1 and row["text"].strip()]
     result = json.loads((tmp_path / "run/stages/01-chosen/result.json").read_text())
     assert len({row["id"] for row in written}) == len(written) == result["kept"]
     assert {row["id"] for row in written} == {f"{prompt}#{index}" for prompt, index in expected}

@@ -31,10 +31,11 @@ class Answer:
 def choose(answers: Sequence[Answer], stage: RejectionStage) -> list[Answer]:
     """The answers of one prompt that all rules leave, at most `most`: the better first, then as they were sampled.
 
-    One without a reward, without a word, or cut off is never chosen.
+    One without a reward, without a word, cut off, or with a NUL character (no data set may hold one) is never chosen.
     """
-    whole = [answer for answer in answers if answer.reward is not None and not answer.cut and answer.text.strip()]
-    left = sorted(whole, key=lambda answer: (-_worth(answer), answer.index))
+    whole = [answer for answer in answers if answer.reward is not None and not answer.cut]
+    left = [answer for answer in whole if answer.text.strip() and "\0" not in answer.text]
+    left = sorted(left, key=lambda answer: (-_worth(answer), answer.index))
     for rule in stage.choose:
         left = _RULES[rule](left, answers, stage) if left else []
     return left[: stage.most]
