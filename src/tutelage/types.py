@@ -60,6 +60,7 @@ class Sample:
     finish: FinishReason
     version: int
     expert: bool = False  # a demonstration that was put into the group; the policy did not write it
+    episode: int | None = None  # in self-play: the game that it was a move of, by its number in the stage
     rewards: dict[str, float] = field(default_factory=dict[str, float])
     token_rewards: list[float] = field(default_factory=list[float])
     reward: float | None = None
@@ -73,6 +74,7 @@ class Group:
     prompt: Prompt
     prompt_tokens: tuple[int, ...]
     samples: list[Sample]
+    role: str | None = None  # in self-play: whose part they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,8 @@ class Transitions:
 class Experience:
     """What a step's sequences did and earned: all that credit may be given on. B = P * G sequences, group by group.
 
-    A sequence is an answer, or a stretch of one episode. An invalid one (its reward failed) has no actions here.
+    A sequence is an answer, or a stretch of one episode. An invalid one (its reward failed) has no actions here; groups
+    with fewer answers than the largest are filled up with such.
 
     | Field | Shape | Meaning |
     |---|---|---|
@@ -173,6 +176,8 @@ class Experience:
     | reference_A | [A] or None | log-probability under the frozen anchor |
     | values_A | [A] or None | the critic's value of the state in which each action was taken |
     | after_B | [B] | value of the state after the last action; 0 where the episode ended there |
+    | role_P | [P] int64 or None | whose part each group is, in self-play |
+    | episode_PG | [P, G] int64 or None | which game each sequence is a move of, in self-play |
     """
 
     rewards_PG: Tensor
@@ -186,6 +191,16 @@ class Experience:
     reference_A: Tensor | None = None
     values_A: Tensor | None = None
     greedy_P: Tensor | None = None
+    role_P: Tensor | None = None
+    episode_PG: Tensor | None = None
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """`role_P` and `episode_PG`; without self-play all play one part, each in an episode of its own."""
+        if self.role_P is not None and self.episode_PG is not None:
+            return self.role_P, self.episode_PG
+        one_B = self.sequence_A.new_ones(self.rewards_PG.numel())
+        return self.sequence_A.new_zeros(len(self.rewards_PG)), one_B.cumsum(0).view_as(self.rewards_PG)
 
     def shared(self, advantages_PG: Tensor) -> Credit:
         """Credit that all actions of a sequence share."""

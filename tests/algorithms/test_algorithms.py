@@ -35,7 +35,9 @@ from tutelage.algorithms import (
     Remax,
     Rloo,
     Sapo,
+    Spiral,
     Trpo,
+    TrrPp,
     Vapo,
     build_algorithm,
     supervised_loss,
@@ -78,6 +80,8 @@ EVERY: dict[str, Algorithm] = {
     "distillation": Distillation(),
     "distillation, sampled": Distillation(kl_in="reward", kl_estimator="k1"),
     "prime": Prime(),
+    "spiral": Spiral(),
+    "trr_pp": TrrPp(),
     **CHOOSING,
 }
 LOSSES = {**{name: algorithm.loss for name, algorithm in EVERY.items()}, "supervised": supervised_loss}
@@ -85,6 +89,7 @@ BY_TOKEN = (
     "luffy",
     "distillation",
     "distillation, sampled",
+    "trr_pp",
     "ppo",
     "a2c",
     "trpo",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from tutelage.algorithms import (
     Remax,
     Rloo,
     Sapo,
+    Spiral,
     supervised_loss,
 )
 from tutelage.functional.advantages import STD_EPS
@@ -75,6 +77,44 @@ def test_a_mean_with_the_own_sample_in_it_shrinks_the_gradient(world: World, gro
 def test_leave_one_out_is_the_gradient_of_the_expected_reward(world: World, group: int) -> None:
     logits = policy()
     close(expected(Rloo(), world, logits, group), -gradient(world.expected_reward(logits), logits))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("group", [2, 3])
+def test_spiral_without_self_play_is_the_gradient_of_the_expected_reward(world: World, group: int) -> None:
+    logits = policy()
+    close(expected(Spiral(), world, logits, group), -gradient(world.expected_reward(logits), logits))
+
+
+def test_spirals_baselines_are_unbiased_and_of_less_variance_than_one_for_both_roles() -> None:
+    """Two games of a bandit's arms, either role moving once in each; the second role earns 5 more, whatever it does."""
+    logits = random_logits(1)[0].requires_grad_()
+    logprobs_S, rewards_S = logits.log_softmax(0), torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)
+    offset_PG = torch.tensor([[0.0, 0.0], [5.0, 5.0]])
+    found: dict[str, tuple[Tensor, float]] = {}
+    for algorithm in (Spiral(), Reinforce(baseline="mean")):
+        mean, square = torch.zeros_like(logits), 0.0
+        for picked in itertools.product(range(3), repeat=4):
+            logprobs_A = logprobs_S[list(picked)]
+            experience = Experience(
+                rewards_PG=rewards_S[list(picked)].view(2, 2) + offset_PG,
+                valid_PG=torch.ones(2, 2, dtype=torch.bool),
+                truncated_PG=torch.zeros(2, 2, dtype=torch.bool),
+                sequence_A=torch.arange(4),
+                rewards_A=torch.zeros(4),
+                behaviour_A=logprobs_A.detach(),
+                after_B=torch.zeros(4),
+                role_P=torch.tensor([0, 1]),
+                episode_PG=torch.tensor([[8, 9], [8, 9]]),
+            )
+            grad = gradient((logprobs_A * algorithm.credit(experience).advantages_A).sum() / 4, logits)
+            chance = logprobs_A.sum().exp().item()
+            mean, square = mean + chance * grad, square + chance * grad.square().sum().item()
+        found[algorithm.type] = mean, square - mean.square().sum().item()
+    exact = gradient((logprobs_S.exp() * rewards_S).sum(), logits)
+    close(found["spiral"][0], exact)
+    close(found["reinforce"][0], exact * 3 / 4)  # its own sample is among the four
+    assert found["spiral"][1] < 0.5 * found["reinforce"][1] * (4 / 3) ** 2
 
 
 @pytest.mark.parametrize("world", WORLDS)

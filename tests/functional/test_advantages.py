@@ -89,6 +89,42 @@ def test_whitened_and_scaled_by_hand() -> None:
     torch.testing.assert_close(scaled_PG, torch.tensor([[-1.0, 1.0], [0.0, 0.0]]) / (2.0 + advantages.STD_EPS))
 
 
+def test_credit_by_role_by_hand() -> None:
+    """Role 0 has games 4, 5, 7 (in game 7 two moves); role 1 games 4 and 7; game 6 could not be rewarded."""
+    rewards_PG = torch.tensor([[1.0, -2.0, 3.0], [5.0, math.nan, math.nan], [-1.0, -3.0, math.nan]])
+    valid_PG = torch.tensor([[True, True, True], [True, False, False], [True, True, False]])
+    episode_PG = torch.tensor([[4, 5, 7], [7, 6, -1], [4, 7, -1]])
+    role_P = torch.tensor([0, 0, 1])
+    found_PG = advantages.role_centred(rewards_PG, valid_PG, role_P, episode_PG)
+    expected = [[1.0 - 1.0, -2.0 - 2.5, 3.0 + 0.5], [5.0 + 0.5, 0.0, 0.0], [-1.0 + 3.0, -3.0 + 1.0, 0.0]]
+    torch.testing.assert_close(found_PG, torch.tensor(expected))
+    scaled_PG = advantages.role_scaled(rewards_PG, valid_PG, role_P)
+    first, second = torch.tensor([1.0, -2.0, 3.0, 5.0]), torch.tensor([-1.0, -3.0])
+    torch.testing.assert_close(scaled_PG[:2][valid_PG[:2]], (first - 1.75) / (first.std() + 1e-4))
+    torch.testing.assert_close(scaled_PG[2, :2], (second + 2.0) / (second.std() + 1e-4))
+    assert scaled_PG[~valid_PG].eq(0).all()
+
+
+def test_credit_by_role_takes_out_what_a_role_expects() -> None:
+    """Each role once in every game: the mean advantage of a role is 0, wherever its payoffs lie."""
+    torch.manual_seed(0)
+    rewards_PG = torch.randn(2, 50) + torch.tensor([[3.0], [-3.0]])
+    given = rewards_PG, torch.ones(2, 50, dtype=torch.bool), torch.arange(2)
+    for credit_PG in (advantages.role_centred(*given, torch.arange(50).expand(2, 50)), advantages.role_scaled(*given)):
+        torch.testing.assert_close(credit_PG.mean(1), torch.zeros(2), atol=1e-6, rtol=0.0)
+
+
+def test_equal_rewards_of_a_role_and_a_single_game_teach_exactly_nothing() -> None:
+    rewards_PG = torch.tensor([[0.1] * 7, [-0.1] * 7])
+    valid_PG, role_P, episode_PG = torch.ones(2, 7, dtype=torch.bool), torch.arange(2), torch.arange(7).expand(2, 7)
+    assert advantages.role_centred(rewards_PG, valid_PG, role_P, episode_PG).eq(0).all()
+    assert advantages.role_scaled(rewards_PG, valid_PG, role_P).eq(0).all()
+    one_PG = torch.zeros(2, 7, dtype=torch.int64)
+    assert advantages.role_centred(torch.randn(2, 7), valid_PG, role_P, one_PG).eq(0).all()
+    nobody = torch.zeros(2, 7, dtype=torch.bool)
+    assert advantages.role_centred(rewards_PG, nobody, role_P, episode_PG).eq(0).all()
+
+
 def test_length_rewards_by_hand() -> None:
     lengths_PG = torch.tensor([[10, 20, 30, 99], [5, 5, 5, 5]])
     correct_PG = torch.tensor([[False, True, True, True], [True] * 4])

@@ -170,7 +170,7 @@ def test_the_greedy_answers_are_the_baseline_of_remax() -> None:
 def collector(rounds: list[list[Group]], **stage: Any) -> Collector:
     settings = RlStage(type="rl", name="rl", environment="e", prompts_per_step=2, **stage)
     prompts = [group.prompt for group in groups()]
-    plan: Any = SimpleNamespace(stage=settings, algorithm=Dapo(), prompts=prompts)
+    plan: Any = SimpleNamespace(stage=settings, algorithm=Dapo(), prompts=prompts, environment=None)
     run: Any = SimpleNamespace(seed=0, samples=SimpleNamespace(append=lambda line: None))
     made = Collector(plan, run, None, None)  # type: ignore[arg-type]
     asked = iter(rounds)

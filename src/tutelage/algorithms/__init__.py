@@ -47,8 +47,10 @@ from tutelage.algorithms.reinforce_pp import ReinforcePp
 from tutelage.algorithms.remax import Remax
 from tutelage.algorithms.rloo import Rloo
 from tutelage.algorithms.sapo import Sapo
+from tutelage.algorithms.spiral import Spiral
 from tutelage.algorithms.supervised import supervised_loss
 from tutelage.algorithms.trpo import Trpo
+from tutelage.algorithms.trr_pp import TrrPp
 from tutelage.algorithms.unpaired import Bco, Kto, Outcome
 from tutelage.algorithms.vapo import Vapo
 from tutelage.config import build
@@ -77,7 +79,9 @@ ALGORITHMS: Final[Mapping[str, type[Algorithm]]] = {
     "remax": Remax,
     "rloo": Rloo,
     "sapo": Sapo,
+    "spiral": Spiral,
     "trpo": Trpo,
+    "trr_pp": TrrPp,
     "vapo": Vapo,
 }
 
@@ -163,8 +167,10 @@ __all__ = [
     "RobustDpo",
     "Sapo",
     "SimPo",
+    "Spiral",
     "Sppo",
     "Trpo",
+    "TrrPp",
     "Vapo",
     "build_algorithm",
     "build_preference_loss",

@@ -32,7 +32,8 @@ def promised(stage: Stage, environments: Mapping[str, Table]) -> list[str]:
     match stage:
         case EvaluateStage():
             parts = [f"score/{part}" for part in parts_of(environments.get(stage.environment, {}))]
-            return ["score", "length", "truncated", *parts, *_labels(stage.rewards)]
+            asked = _labels(stage.rewards) if stage.opponent is None else ["legal"]
+            return ["score", "length", "truncated", *parts, *asked]
         case PretrainStage():
             return ["bits_per_byte", "next_token_accuracy"] if stage.test is not None else []
         case SftStage():

@@ -42,12 +42,13 @@ class ModelStage(AnyStage):
 
 
 class EvaluateStage(ModelStage):
-    """Asks the current model the environment's questions and reports scores with intervals."""
+    """Asks the current model the environment's questions, or has it play games, and reports scores with intervals."""
 
     type: Literal["evaluate"]
     environment: str
     split: Split = "test"
-    questions: PositiveInt | None = None  # None: all
+    questions: PositiveInt | None = None  # None: all; in a game: games, 200
+    opponent: Literal["random", "optimal"] | None = None  # in a game: whom the model plays, on either side in turn
     samples: PositiveInt = 1  # per question
     sampling: Sampling = Sampling(temperature=0.0)
     rewards: tuple[Table, ...] = ({"type": "task"},)

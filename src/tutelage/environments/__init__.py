@@ -1,29 +1,37 @@
-"""What a policy is asked: questions with their own score, in two splits that share none."""
+"""What a policy is asked: questions with their own score, in two splits that share none; and what it plays."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from tutelage.config import Recipe, Table, build
+from tutelage.config import Recipe, build
+from tutelage.config import Table as Declared
 from tutelage.environments.arithmetic import Arithmetic
 from tutelage.environments.audit import gold_failures, overlap
 from tutelage.environments.base import Environment
+from tutelage.environments.game import OPPONENTS, Game
 from tutelage.environments.gym import ReasoningGym
 from tutelage.environments.mixture import Mixture
+from tutelage.environments.position import Position
+from tutelage.environments.programs import Programs
 from tutelage.environments.questions import Questions
+from tutelage.environments.self_play import Play, SelfPlay, Turn
+from tutelage.environments.table import Table, lockstep
 from tutelage.environments.verdicts import Verdicts
 
 ENVIRONMENTS: Final[Mapping[str, type[Environment]]] = {
     "arithmetic": Arithmetic,
     "mixture": Mixture,
+    "game": Game,
+    "programs": Programs,
     "questions": Questions,
     "reasoning-gym": ReasoningGym,
     "verdicts": Verdicts,
 }
 
 
-def build_environment(table: object, where: str, others: Mapping[str, Table] | None = None) -> Environment:
+def build_environment(table: object, where: str, others: Mapping[str, Declared] | None = None) -> Environment:
     """The environment that a recipe's table declares. Raises ConfigError that names the key and the remedy.
 
     Args:
@@ -46,14 +54,23 @@ def environment_of(recipe: Recipe, name: str) -> Environment:
 
 __all__ = [
     "ENVIRONMENTS",
+    "OPPONENTS",
     "Arithmetic",
     "Environment",
+    "Game",
     "Mixture",
+    "Play",
+    "Position",
+    "Programs",
     "Questions",
     "ReasoningGym",
+    "SelfPlay",
+    "Table",
+    "Turn",
     "Verdicts",
     "build_environment",
     "environment_of",
     "gold_failures",
+    "lockstep",
     "overlap",
 ]

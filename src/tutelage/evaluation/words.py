@@ -13,8 +13,11 @@ def score_name(scores: Scores) -> str:
     return "accuracy" if is_binary(scores) else "mean score"
 
 
-def summary_in_words(summary: Summary) -> str:
+def summary_in_words(summary: Summary, share: bool = True) -> str:
     """The mean with its 95 % interval, in per cent where it is a share.
+
+    Args:
+        share: may it be one? What is won in games is none, whatever it is.
 
     >>> summary_in_words(Summary(0.48, 0.412, 0.549, 200, 0))
     '48 % (41–55)'
@@ -22,7 +25,7 @@ def summary_in_words(summary: Summary) -> str:
     low, high = summary.low, summary.high
     if low is None or high is None:
         return f"{summary.mean:.3g} (one question: no interval)"
-    if low >= 0 and high <= 1:
+    if share and low >= 0 and high <= 1:
         return f"{100 * summary.mean:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
     return f"{signed(summary.mean, 3)} ({span(low, high, 3)})"
 

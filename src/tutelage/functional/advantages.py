@@ -8,12 +8,13 @@ their standard deviation where scaled.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from tutelage.functional.reductions import sequence_means
+from tutelage.functional.reductions import lengths, sequence_means
 from tutelage.functional.returns import discounted_sums
 
 STD_EPS: Final = 1e-4  # as TRL; other libraries take 1e-6 or 1e-8
@@ -93,6 +94,47 @@ def batch_scaled(centred_PG: Tensor, rewards_PG: Tensor, valid_PG: Tensor, eps: 
     spread_PG = batch_centred(rewards_PG, valid_PG)
     variance = spread_PG.square().sum() / (valid_PG.sum() - 1).clamp(min=1)
     return centred_PG / (variance.sqrt() + eps)
+
+
+def role_centred(rewards_PG: Tensor, valid_PG: Tensor, role_P: Tensor, episode_PG: Tensor) -> Tensor:
+    """[P, G] reward less the mean of what its role earned in the step's other episodes; 0 where there is no other.
+
+    An episode counts once, however many sequences the role has in it, by their mean.
+
+    Args:
+        role_P: [P] int64, whose part each group is, from 0 on.
+        episode_PG: [P, G] int64, the episode of each sequence.
+    """
+    assert role_P.shape == rewards_PG.shape[:1], (role_P.shape, rewards_PG.shape)
+    assert episode_PG.shape == rewards_PG.shape, (episode_PG.shape, rewards_PG.shape)
+    centred_PG = torch.zeros_like(rewards_PG)
+    for own_PG in _roles(valid_PG, role_P):
+        rewards_B, episode_B = rewards_PG[own_PG], episode_PG[own_PG] - episode_PG[own_PG].min()
+        played_E = lengths(episode_B, int(episode_B.max()) + 1) > 0
+        if played_E.sum() > 1:
+            above_B = rewards_B - rewards_B.min()  # equal rewards are exactly 0, and stay so
+            mean_E = sequence_means(above_B, episode_B, len(played_E))
+            others_E = (mean_E.sum() - mean_E) / (played_E.sum() - 1)
+            centred_PG[own_PG] = above_B - others_E[episode_B]
+    return centred_PG
+
+
+def _roles(valid_PG: Tensor, role_P: Tensor) -> Iterator[Tensor]:
+    """[P, G] bool for each role: its valid sequences, where it has any."""
+    assert valid_PG.dtype == torch.bool, valid_PG.dtype
+    for role in range(int(role_P.max()) + 1):
+        own_PG = valid_PG & (role_P == role)[:, None]
+        if own_PG.any():
+            yield own_PG
+
+
+def role_scaled(rewards_PG: Tensor, valid_PG: Tensor, role_P: Tensor, eps: float = STD_EPS) -> Tensor:
+    """[P, G] (reward - mean) / (sample standard deviation + eps), both over all valid sequences of its role."""
+    assert role_P.shape == rewards_PG.shape[:1], (role_P.shape, rewards_PG.shape)
+    scaled_PG = torch.zeros_like(rewards_PG)
+    for own_PG in _roles(valid_PG, role_P):
+        scaled_PG += batch_scaled(batch_centred(rewards_PG, own_PG), rewards_PG, own_PG, eps)
+    return scaled_PG
 
 
 def whitened(advantages_A: Tensor, eps: float = 1e-8) -> Tensor:

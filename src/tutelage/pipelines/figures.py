@@ -83,6 +83,11 @@ def in_words(result: Result) -> str:
         return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['saved']}"
     if result["type"] == "play":
         return f"mean return {summary_in_words(summarise(result['scores']))}"
+    if "opponent" in result:
+        roles = {role: summary_in_words(Summary.of(numbers), False) for role, numbers in result["roles"].items()}
+        sides = [f"as {role} {words}" for role, words in roles.items()]
+        whole = summary_in_words(summarise(result["scores"]), False)
+        return f"mean payoff against the {result['opponent']} player {whole}; {', '.join(sides)}"
     return f"{score_name(result['scores'])} {summary_in_words(summarise(result['scores']))}"
 
 

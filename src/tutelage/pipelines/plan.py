@@ -180,6 +180,8 @@ def _stage_line(plan: Plan) -> str:
                 f"of {_count(len(plan.texts), 'texts')}{f' ({size:.1f} MB)' if plan.texts else ''}{ends}"
             )
         case EvaluatePlan(stage=stage):
+            if plan.game is not None:
+                return f"{plan.games} games of {stage.environment} against the {stage.opponent} player"
             how = f"{stage.samples} samples each at temperature {stage.sampling.temperature}"
             asked = _count(len(plan.prompts), "questions")
             return f"{asked} of {stage.environment}/{stage.split}, {'greedy' if stage.sampling.greedy else how}"
@@ -217,19 +219,25 @@ def _stage_line(plan: Plan) -> str:
             return f"{stage.layers} of the policy's layers"
         case PlayPlan(stage=stage):
             return f"{stage.episodes} episodes of {stage.environment} with {stage.policy or 'the policy so far'}"
-        case RlPlan(stage=stage):
-            samples = stage.prompts_per_step * stage.completions_per_prompt
-            updates = stage.updates_per_epoch * stage.epochs
-            epochs = (
-                f"{stage.steps * stage.prompts_per_step / len(plan.prompts):.2g} epochs of " if plan.prompts else ""
-            )
-            return (
-                f"{plan.algorithm.type}, {stage.steps} steps x {stage.prompts_per_step} prompts x "
-                f"{stage.completions_per_prompt} completions = {stage.steps * samples} samples; {samples} a step, "
-                f"{updates} update{'s' if updates > 1 else ' (on-policy)'} a step; "
-                f"{epochs}{_count(len(plan.prompts), 'prompts')}; "
-                f"reference model: {_reference(plan)}"
-            )
+        case RlPlan():
+            return _rl_line(plan)
+
+
+def _rl_line(plan: RlPlan) -> str:
+    stage = plan.stage
+    updates = stage.updates_per_epoch * stage.epochs
+    learnt = f"{updates} update{'s' if updates > 1 else ' (on-policy)'} a step"
+    if plan.played:
+        attempts = f" x {stage.completions_per_prompt} attempts" if stage.completions_per_prompt > 1 else ""
+        asked = f"{stage.prompts_per_step} episodes of self-play in {stage.environment}{attempts}; {learnt}"
+    else:
+        samples = stage.prompts_per_step * stage.completions_per_prompt
+        epochs = f"{stage.steps * stage.prompts_per_step / len(plan.prompts):.2g} epochs of " if plan.prompts else ""
+        asked = (
+            f"{stage.prompts_per_step} prompts x {stage.completions_per_prompt} completions = {stage.steps * samples} "
+            f"samples; {samples} a step, {learnt}; {epochs}{_count(len(plan.prompts), 'prompts')}"
+        )
+    return f"{plan.algorithm.type}, {stage.steps} steps x {asked}; reference model: {_reference(plan)}"
 
 
 def _reference(plan: RlPlan) -> str:

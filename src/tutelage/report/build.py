@@ -154,9 +154,10 @@ def _chart(stage: StageRecord, name: str) -> Chart:
 
 def _outcome(stage: StageRecord, tables: Sequence[EvaluationTable]) -> str:
     """A stage's result in a few words."""
-    for row in (row for table in tables for row in table.rows):
-        if row.stage is stage:
-            return f"{row.score} on {row.summary.n:,} questions"
+    for table in tables:
+        for row in table.rows:
+            if row.stage is stage:
+                return f"{row.score} on {row.summary.n:,} {table.asked}"
     if stage.result is not None:
         if stage.kind == "rejection":
             return f"{stage.result['kept']:,} of {stage.result['answers']:,} answers kept"

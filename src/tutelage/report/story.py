@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from tutelage.evaluation import Comparison, Summary, compare, is_binary, summari
 from tutelage.evaluation.words import bits_in_words, comparison_in_words, score_name, summary_in_words
 from tutelage.report.read import Run, StageRecord
 
-_SAME = ("environment", "split", "sampling", "rewards")
+_SAME = ("environment", "split", "opponent", "sampling", "rewards")
 """What two evaluation stages must share to be comparable: the questions, the way of answering, what it is worth."""
 
 _SIGNIFICANT = 0.05
@@ -29,7 +29,7 @@ class EvaluationRow:
 
     @property
     def score(self) -> str:
-        return summary_in_words(self.summary)
+        return summary_in_words(self.summary, self.share)
 
     @property
     def change_in_words(self) -> str:
@@ -56,7 +56,7 @@ class EvaluationTable:
     """The evaluations of one run that asked the same questions in the same way."""
 
     environment: str
-    split: str
+    asked: str  # "held-out questions", or "games against the random player"
     decoding: str
     score_name: str
     rows: Sequence[EvaluationRow]
@@ -126,8 +126,8 @@ def _change_sentence(table: EvaluationTable, last: EvaluationRow, change: Compar
 
 
 def _subject(table: EvaluationTable, n: int) -> str:
-    which = "held-out" if table.split == "test" else "training"
-    return f"{table.score_name.capitalize()} on {n:,} {which} question{'s' if n != 1 else ''}"
+    asked = table.asked if n != 1 else table.asked.replace("questions", "question").replace("games", "game")
+    return f"{table.score_name.capitalize()} on {n:,} {asked}"
 
 
 def _evaluation_table(stages: Sequence[StageRecord]) -> EvaluationTable:
@@ -135,18 +135,26 @@ def _evaluation_table(stages: Sequence[StageRecord]) -> EvaluationTable:
     scored = [(stage, summary) for stage, summary in summaries if summary is not None]
     rows: list[EvaluationRow] = []
     for stage, summary in scored:
-        share = all(0 <= value <= 1 for given in stage.scores.values() for value in given if value is not None)
+        unit = all(0 <= value <= 1 for given in stage.scores.values() for value in given if value is not None)
+        share = unit and stage.table.get("opponent") is None
         change = _comparison(scored[0][0], stage) if rows else None
         rows.append(EvaluationRow(stage, summary, change, share))
     table = stages[0].table
+    played = table.get("opponent") is not None
     binary = all(is_binary(stage.scores) for stage, _ in scored)
     return EvaluationTable(
         environment=str(table.get("environment", "")),
-        split=str(table.get("split", "")),
+        asked=_asked(table),
         decoding=_decoding(table),
-        score_name=score_name(scored[0][0].scores) if binary and scored else "mean score",
+        score_name="mean payoff" if played else score_name(scored[0][0].scores) if binary and scored else "mean score",
         rows=rows,
     )
+
+
+def _asked(table: Mapping[str, Any]) -> str:
+    if table.get("opponent") is not None:
+        return f"games against the {table['opponent']} player"
+    return "held-out questions" if table.get("split") == "test" else "training questions"
 
 
 def _summary(stage: StageRecord) -> Summary | None:

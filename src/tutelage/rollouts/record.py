@@ -30,6 +30,7 @@ def record_samples(journal: Journal, stage: str, step: int, groups: Sequence[Gro
                     "version": sample.version,
                     **({"token_rewards": sample.token_rewards} if sample.token_rewards else {}),
                     **({"expert": True} if sample.expert else {}),
+                    **({} if group.role is None else {"role": group.role, "episode": sample.episode}),
                 }
             )
 

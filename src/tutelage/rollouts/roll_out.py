@@ -32,7 +32,7 @@ def roll_out(
     engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
-    completions: int,
+    completions: int | Sequence[int],
     sampling: Sampling,
     seed: int,
     watch: Callable[[int, int], None] | None = None,
@@ -41,6 +41,7 @@ def roll_out(
     """Samples `completions` answers to each prompt. The noise of a sample depends on `seed`, its prompt and its index.
 
     Args:
+        completions: as many to each, or a number for each.
         watch: told the finished sequences and the tokens written so far.
         finished: given each group as soon as its last sample is written, in whatever order they end.
     """
@@ -58,7 +59,7 @@ def go_on(
     engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     beginnings: Sequence[Beginning],
-    completions: int,
+    completions: int | Sequence[int],
     sampling: Sampling,
     watch: Callable[[int, int], None] | None = None,
     finished: Callable[[Group], None] | None = None,
@@ -67,11 +68,10 @@ def go_on(
 
     An answer is as long as `sampling` allows with its beginning in it. Tokens are gone on with, never text.
     """
+    counts = [completions] * len(beginnings) if isinstance(completions, int) else completions
     requests = [
-        Request(
-            (*begun.prompt_tokens, *begun.tokens), completions, begun.seed, sampling.max_new_tokens - len(begun.tokens)
-        )
-        for begun in beginnings
+        Request((*begun.prompt_tokens, *begun.tokens), count, begun.seed, sampling.max_new_tokens - len(begun.tokens))
+        for begun, count in zip(beginnings, counts, strict=True)
     ]
     groups: dict[int, Group] = {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from statistics import fmean
 from time import perf_counter
 
@@ -13,10 +14,11 @@ from torch import Tensor
 from tutelage.config import Sampling
 from tutelage.data.answers import render_answer
 from tutelage.engines import Engine
+from tutelage.environments import SelfPlay
 from tutelage.errors import FailedSamplesError, NothingToLearnError
 from tutelage.models import Policy
 from tutelage.rewards import BackgroundScoring, RewardSuite
-from tutelage.rollouts import prompts_of_step, record_samples, roll_out
+from tutelage.rollouts import play_out, prompts_of_step, record_samples, roll_out
 from tutelage.seeds import derive_seed
 from tutelage.stages.context import StageRun, write_json
 from tutelage.stages.experience import rewards_of
@@ -25,21 +27,31 @@ from tutelage.types import Group, Prompt, Sample
 
 
 class Collector:
-    """Asks the prompts of a step and has the answers rewarded. `metrics` are of the step that was asked last."""
+    """Asks the prompts of a step and has the answers rewarded, or has its games played.
 
-    def __init__(self, plan: RlPlan, run: StageRun, engine: Engine, suite: RewardSuite) -> None:
+    `metrics` are of the step that was asked last; `found` is what self-play has found so far, which grows.
+    """
+
+    def __init__(
+        self, plan: RlPlan, run: StageRun, engine: Engine, suite: RewardSuite, found: list[str] | None = None
+    ) -> None:
         self.plan, self.run, self.stage = plan, run, plan.stage
         self.engine, self.suite = engine, suite
+        self.found = [] if found is None else found
         self.metrics: dict[str, float] = {}
         self._seen: list[Group] = []
 
     def collect(self, policy: Policy, step: int) -> list[Group]:
         """As many groups as the stage asks prompts in a step, all informative to the algorithm and within the band.
 
+        In self-play: all that was asked in as many episodes.
+
         Raises:
             FailedSamplesError: too large a share of the samples could not be rewarded.
             NothingToLearnError: the rounds of sampling are used up.
         """
+        if isinstance(self.plan.environment, SelfPlay):
+            return self._play(self.plan.environment, policy, step)
         stage, kept = self.stage, list[Group]()
         self._seen, seconds = [], [0.0, 0.0]
         for attempt in range(stage.refills + 1):
@@ -88,6 +100,28 @@ class Collector:
             return True
         earned = [sample.reward for sample in group.samples if sample.reward is not None and not sample.expert]
         return bool(earned) and self.stage.band[0] <= fmean(earned) <= self.stage.band[1]
+
+    def _play(self, environment: SelfPlay, policy: Policy, step: int) -> list[Group]:
+        """Every group of the step's self-play. What a move is worth is known when its game is over."""
+        stage, seed = self.stage, derive_seed(self.run.seed, "sample", step)
+        episodes = range(step * stage.prompts_per_step, (step + 1) * stage.prompts_per_step)
+        play = environment.play(episodes, stage.completions_per_prompt, seed, self.found)
+        started = perf_counter()
+        self._seen = play_out(
+            self.engine,
+            policy.tokenizer,
+            play,
+            stage.sampling_at(step),
+            seed,
+            watch=lambda done, asked: self.run.progress.progress(done, asked, "samples"),
+        )
+        spent = {"generate_seconds": perf_counter() - started, "reward_seconds": 0.0}
+        record_samples(self.run.samples, stage.name, step + 1, self._seen)
+        self.metrics = {**sample_metrics(self._seen), **role_metrics(self._seen), **spent}
+        self.metrics["groups"] = float(len(self._seen))
+        mixed = list(self._seen)  # so that each of several updates sees moves of all plies
+        Random(seed).shuffle(mixed)
+        return mixed
 
     def _prompts(self, step: int, attempt: int) -> list[Prompt]:
         """Those whose turn it is; in a further round, others, in an order of that round's own."""
@@ -202,3 +236,16 @@ def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
 def _mean(label: str, samples: Sequence[Sample]) -> float:
     """Of one component, over the rewarded samples that have it."""
     return fmean(sample.rewards[label] for sample in samples if sample.reward is not None and label in sample.rewards)
+
+
+def role_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """What each role earned in self-play: the mean over episodes of the mean over its samples."""
+    earned: dict[str, dict[int | None, list[float]]] = {}
+    for group in groups:
+        for sample in group.samples:
+            of_role = earned.setdefault(f"reward/{group.role}", {})
+            of_role.setdefault(sample.episode, []).append(sample.reward or 0.0)
+    return {
+        role: sum(sum(some) / len(some) for some in episodes.values()) / len(episodes)
+        for role, episodes in earned.items()
+    }

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage.config import EvaluateStage, Recipe
-from tutelage.evaluation import summarise
+from tutelage.environments import Game, environment_of
+from tutelage.evaluation import Scores, summarise
 from tutelage.rewards import Reward
 from tutelage.stages.asking import ask, plan_questions
 from tutelage.stages.context import Result, StageRun
-from tutelage.types import Group, Prompt
+from tutelage.stages.match import check_match, payoffs_by_role, payoffs_of, play_match
+from tutelage.types import Group, Prompt, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,26 +23,44 @@ class EvaluatePlan:
     stage: EvaluateStage
     rewards: tuple[Reward, ...]
     prompts: Sequence[Prompt]
+    game: Game | None = None  # played against the stage's opponent, instead of asking prompts
+
+    @property
+    def games(self) -> int:
+        """How many games are played, where one is."""
+        return self.stage.questions or 200
 
 
 def plan_evaluate(stage: EvaluateStage, recipe: Recipe, must_reach: bool) -> EvaluatePlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
+    game = check_match(stage, environment_of(recipe, stage.environment))
+    if game is not None:
+        return EvaluatePlan(stage, (), game.examples(), game)
     return EvaluatePlan(stage, *plan_questions(stage, recipe, must_reach))
 
 
 def run_evaluate(plan: EvaluatePlan, run: StageRun) -> Result:
-    """Asks every question and reports what came back."""
+    """Asks every question, or plays every game, and reports what came back."""
     stage = plan.stage
-    groups, seconds = ask(run, plan.prompts, stage.samples, stage.sampling, plan.rewards, stage.reward_timeout)
-    return _result(plan, run, groups, seconds)
-
-
-def _result(plan: EvaluatePlan, run: StageRun, groups: Sequence[Group], seconds: float) -> Result:
-    stage = plan.stage
+    if plan.game is not None:
+        tables, groups, seconds = play_match(run, plan.game, plan.games, stage)
+        scores, labels = payoffs_of(tables), ["legal"]
+        match = {"opponent": stage.opponent, "roles": payoffs_by_role(scores)}
+    else:
+        groups, seconds = ask(run, plan.prompts, stage.samples, stage.sampling, plan.rewards, stage.reward_timeout)
+        scores = {group.prompt.id: [sample.reward for sample in group.samples] for group in groups}
+        labels, match = [reward.label for reward in plan.rewards], {"parts": _parts(groups)}
     samples = [sample for group in groups for sample in group.samples]
-    scores = {group.prompt.id: [sample.reward for sample in group.samples] for group in groups}
+    result = _result(plan, run, scores, samples, labels, seconds) | match
+    result["components"] |= {f"as {role}": numbers["mean"] for role, numbers in match.get("roles", {}).items()}
+    return result
+
+
+def _result(
+    plan: EvaluatePlan, run: StageRun, scores: Scores, samples: Sequence[Sample], labels: Sequence[str], seconds: float
+) -> Result:
+    stage = plan.stage
     summary = summarise(scores)
-    labels = [reward.label for reward in plan.rewards]
     components = {label: [s.rewards[label] for s in samples if label in s.rewards] for label in labels}
     tokens = sum(len(sample.tokens) for sample in samples)
     return {
@@ -50,7 +70,7 @@ def _result(plan: EvaluatePlan, run: StageRun, groups: Sequence[Group], seconds:
         "split": stage.split,
         "model": run.model.name,
         "greedy": stage.sampling.greedy,
-        "questions": len(groups),
+        "questions": len(scores),
         "samples": stage.samples,
         "scores": scores,
         "summary": {
@@ -59,7 +79,6 @@ def _result(plan: EvaluatePlan, run: StageRun, groups: Sequence[Group], seconds:
             "length": tokens / len(samples),
             "truncated": sum(sample.finish == "length" for sample in samples) / len(samples),
         },
-        "parts": _parts(groups),
         "components": {label: sum(values) / len(values) for label, values in components.items() if values},
         "seconds": seconds,
         "tokens_per_second": tokens / seconds,

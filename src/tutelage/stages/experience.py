@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from tutelage.algorithms import Algorithm
 from tutelage.data.packing import Row
 from tutelage.functional.reductions import sequence_sums
 from tutelage.types import Batch, Credit, Experience, Group
+
+T = TypeVar("T")
 
 
 def turns(
@@ -36,9 +38,15 @@ def turns(
 
 def rewards_of(groups: Sequence[Group]) -> tuple[Tensor, Tensor]:
     """rewards_PG, valid_PG: what each sample earned (0 where its reward failed), and whether it was rewarded."""
-    rewards = [[sample.reward for sample in group.samples] for group in groups]
+    rewards = _filled([[sample.reward for sample in group.samples] for group in groups], None)
     valid_PG = torch.tensor([[reward is not None for reward in some] for some in rewards])
     return torch.tensor([[reward or 0.0 for reward in some] for some in rewards]), valid_PG
+
+
+def _filled(rows: Sequence[Sequence[T]], value: T) -> list[list[T]]:
+    """Rows of one length: those of groups with fewer samples are filled up."""
+    longest = max(map(len, rows), default=0)
+    return [[*row, *[value] * (longest - len(row))] for row in rows]
 
 
 def rows_of(groups: Sequence[Group]) -> list[Row]:
@@ -78,12 +86,14 @@ def experience_of(groups: Sequence[Group], rows: Sequence[Row], greedy_P: Tensor
             return None
         return torch.cat([torch.as_tensor(row.fields[name], dtype=torch.float32) for row in rows])
 
+    truncated = _filled([[sample.finish == "length" for sample in group.samples] for group in groups], False)
+    role_P, episode_PG = _parts(groups)
     behaviour_A = column("behaviour")
     sampler_A = column("sampler")
     return Experience(
         rewards_PG=rewards_PG,
         valid_PG=valid_PG,
-        truncated_PG=torch.tensor([[sample.finish == "length" for sample in group.samples] for group in groups]),
+        truncated_PG=torch.tensor(truncated),
         sequence_A=sequence_A,
         rewards_A=rewards_A,
         process_A=process_A,
@@ -92,6 +102,8 @@ def experience_of(groups: Sequence[Group], rows: Sequence[Row], greedy_P: Tensor
         reference_A=column("reference"),
         values_A=column("predicted"),
         greedy_P=greedy_P,
+        role_P=role_P,
+        episode_PG=episode_PG,
     )
 
 
@@ -101,6 +113,15 @@ def _process_of(groups: Sequence[Group]) -> Tensor | None:
     if not any(sample.token_rewards for sample in rewarded):
         return None
     return torch.tensor([own for sample in rewarded for own in sample.token_rewards or [0.0] * len(sample.tokens)])
+
+
+def _parts(groups: Sequence[Group]) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """role_P, episode_PG of self-play: whose part each group is, and which game each sample is a move of."""
+    if any(group.role is None for group in groups):
+        return None, None
+    roles = sorted({str(group.role) for group in groups})
+    episodes = _filled([[-1 if s.episode is None else s.episode for s in group.samples] for group in groups], -1)
+    return torch.tensor([roles.index(str(group.role)) for group in groups]), torch.tensor(episodes)
 
 
 def scaled(experience: Experience) -> Experience:

@@ -24,7 +24,7 @@ def run_rl(plan: RlPlan, run: StageRun) -> Result:
     state = run.begin(first_state(plan, policy, start, load_teacher(plan, run, policy)))
     engine = build_engine(run.recipe.engine, policy)
     with RewardSuite(with_models(plan.rewards, run), plan.stage.reward_timeout) as suite:
-        collector = Collector(plan, run, engine, suite)
+        collector = Collector(plan, run, engine, suite, state.memory.found)
         task = RlTask(plan, run, collector, texts_of(plan, run, policy))
         try:
             fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)

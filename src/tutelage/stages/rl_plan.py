@@ -10,13 +10,14 @@ from tutelage.algorithms import Algorithm, Distillation, build_algorithm
 from tutelage.config import Recipe, RlStage, nearest
 from tutelage.data import Conversation
 from tutelage.data.packing import Row
-from tutelage.environments import Environment, environment_of
+from tutelage.environments import Environment, SelfPlay, environment_of
 from tutelage.errors import ConfigError
 from tutelage.rewards import Reward
 from tutelage.stages.context import prompts_of
 from tutelage.stages.conversations import conversation_rows, load_conversations
 from tutelage.stages.model_rewards import stage_rewards
 from tutelage.stages.named_models import refuse_unknown_models
+from tutelage.stages.self_play import check_self_play
 from tutelage.types import Prompt
 
 if TYPE_CHECKING:
@@ -31,12 +32,17 @@ class RlPlan:
     algorithm: Algorithm
     environment: Environment
     rewards: tuple[Reward, ...]
-    prompts: Sequence[Prompt]
+    prompts: Sequence[Prompt]  # in self-play: examples of what it brings
     texts: Sequence[Conversation] = ()  # to raise the likelihood of in the same updates
 
     @property
     def total_steps(self) -> int:
         return self.stage.steps
+
+    @property
+    def played(self) -> bool:
+        """Is the environment one of self-play?"""
+        return isinstance(self.environment, SelfPlay)
 
     @property
     def holds_reference(self) -> bool:
@@ -52,6 +58,9 @@ class RlPlan:
 def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
     algorithm = build_algorithm(stage.algorithm, f"{stage.name}.algorithm")
+    environment = environment_of(recipe, stage.environment)
+    if isinstance(environment, SelfPlay):
+        check_self_play(stage, algorithm, environment)
     algorithm.check_group_size(stage.completions_per_prompt, f"{stage.name}.completions_per_prompt")
     if stage.sampling.greedy:
         raise ConfigError(
@@ -64,7 +73,6 @@ def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
             f"{stage.prompts_per_step} prompts; raise prompts_per_step or lower updates_per_epoch"
         )
     _refuse_contradictions(stage, algorithm, recipe)
-    environment = environment_of(recipe, stage.environment)
     rewards = stage_rewards(stage, stage.rewards, recipe, environment)
     _refuse_unrewarded(stage, rewards, environment)
     if algorithm.needs_process and not any(_always_spreads(reward) for reward in rewards):
@@ -73,7 +81,8 @@ def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
             "the first step on and for every prompt: add { type = 'implicit', model = ... }, or a process reward model "
             "with dense = true, or take 'rloo'"
         )
-    prompts, texts = prompts_of(environment, stage.split, must_reach), ()
+    prompts = _prompts(environment, stage, must_reach)
+    texts: Sequence[Conversation] = ()
     if stage.pretraining is not None:
         texts = load_conversations(stage.pretraining.source, f"{stage.name}.pretraining.source", must_reach)
     return RlPlan(stage, algorithm, environment, rewards, prompts, texts)
@@ -99,6 +108,12 @@ def _refuse_unrewarded(stage: RlStage, rewards: Sequence[Reward], environment: E
 def _always_spreads(reward: Reward) -> bool:
     """Does it tell what single tokens earned, of every answer from the first step on?"""
     return bool(reward.spreads and reward.weight and not reward.only and not reward.after)
+
+
+def _prompts(environment: Environment, stage: RlStage, must_reach: bool) -> Sequence[Prompt]:
+    if isinstance(environment, SelfPlay):
+        return environment.examples()
+    return prompts_of(environment, stage.split, must_reach)
 
 
 def text_rows(plan: RlPlan, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Row]:

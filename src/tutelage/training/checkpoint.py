@@ -49,7 +49,7 @@ class Snapshot:
             _optimizer_tensors(state),
             state.moving_weights(),
             dict(state.dials),
-            state.memory.to_json() if state.memory.steps else "",
+            "" if state.memory.empty else state.memory.to_json(),
         )
 
     @property

@@ -11,11 +11,19 @@ from tutelage.types import Group, Message, Prompt, Sample
 
 
 class Memory:
-    """The last so many steps' groups, oldest first. Of a prompt, `meta` is not kept: its reward has read it."""
+    """The last so many steps' groups, oldest first. Of a prompt, `meta` is not kept: its reward has read it.
+
+    Beside them, what self-play has `found` so far, which grows.
+    """
 
     def __init__(self, steps: int = 0) -> None:
         self.limit = steps
         self.steps: list[list[Group]] = []
+        self.found: list[str] = []
+
+    @property
+    def empty(self) -> bool:
+        return not self.steps and not self.found
 
     @property
     def groups(self) -> list[Group]:
@@ -26,11 +34,14 @@ class Memory:
         self.steps = [*self.steps, list(groups)][-self.limit :] if self.limit else []
 
     def to_json(self) -> str:
-        return json.dumps([[_plain(group) for group in step] for step in self.steps])
+        steps = [[_plain(group) for group in step] for step in self.steps]
+        return json.dumps({"steps": steps, "found": self.found})
 
     def restore(self, text: str) -> None:
         """What `to_json` wrote."""
-        self.steps = [[_group(plain) for plain in step] for step in json.loads(text)]
+        kept = json.loads(text)
+        self.steps = [[_group(plain) for plain in step] for step in kept["steps"]]
+        self.found = kept["found"]
 
 
 def _plain(group: Group) -> dict[str, Any]:
@@ -42,4 +53,4 @@ def _plain(group: Group) -> dict[str, Any]:
 def _group(plain: dict[str, Any]) -> Group:
     prompt = {**plain["prompt"], "messages": tuple(Message(**message) for message in plain["prompt"]["messages"])}
     samples = [Sample(**sample) for sample in plain["samples"]]
-    return Group(Prompt(**prompt), tuple(plain["prompt_tokens"]), samples)
+    return Group(Prompt(**prompt), tuple(plain["prompt_tokens"]), samples, plain["role"])
