@@ -17,6 +17,7 @@ from tutelage.pipelines import plan_recipe, run_recipe
 from tutelage.pipelines.keys import key_of
 from tutelage.rewards import RewardSuite
 from tutelage.rewards.base import outcomes
+from tutelage.rollouts import prompts_of_step
 from tutelage.training import Quiet
 from tutelage.types import Group, Sample
 
@@ -51,10 +52,23 @@ def test_the_order_is_the_seeds_and_a_stretch_holds_of_everything() -> None:
     def parts(**fields: Any) -> list[str | None]:
         return [prompt.part for prompt in mixture(SUMS, PRODUCTS, **fields).prompts("train")]
 
-    assert parts() == parts()
-    assert parts() != parts(seed=1)
-    assert set(parts()[:15]) == {"sums", "products"}
+    first, again, other = (mixture(SUMS, PRODUCTS, seed=seed).prompts("train") for seed in (0, 0, 1))
+    assert first == again
+    assert [prompt.messages for prompt in first] != [prompt.messages for prompt in other]
+    for start in range(36):
+        assert abs(parts()[start : start + 9].count("sums") - 6) <= 1
     assert Counter(parts(train_questions=9)) == {"sums": 6, "products": 3}
+
+
+def test_every_step_asks_each_parts_share() -> None:
+    prompts = mixture(SUMS, PRODUCTS).prompts("train")
+    steps = [prompts_of_step(prompts, step, 6, 1) for step in range(15)]  # two epochs
+    for asked in steps:
+        assert abs([prompt.part for prompt in asked].count("sums") - 4) <= 1
+    first, second = ([p.id for asked in steps for p in asked][place : place + 45] for place in (0, 45))
+    assert sorted(first) == sorted(second) == sorted(prompt.id for prompt in prompts)
+    assert first != second
+    assert prompts_of_step(prompts, 3, 6, 2) != steps[3]
 
 
 def test_a_test_asks_every_prompt_once_whatever_the_weights() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from random import Random
@@ -28,6 +29,19 @@ def mix(parts: Sequence[Sequence[T]], weights: Sequence[float], rows: int, seed:
     ]
     Random(derive_seed(seed, "mixture")).shuffle(mixed)
     return mixed
+
+
+def interleaved(names: Sequence[str | None]) -> list[int]:
+    """The places of things in an order of which any stretch holds, of each name, its share, to within one or so.
+
+    The first of n with the same name comes at 1/2n of the way, the next at 3/2n, ...: they stay in their own order.
+    """
+    sizes, seen = Counter(names), Counter[str | None]()
+    way: list[float] = []
+    for name in names:
+        way.append((seen[name] + 0.5) / sizes[name])
+        seen[name] += 1
+    return sorted(range(len(names)), key=way.__getitem__)
 
 
 def weights_of_sizes(sizes: Sequence[int], temperature: float) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
 
 from tutelage.config import Part, Table, nearest
-from tutelage.data.mixture import mix
+from tutelage.data.mixture import interleaved, mix
 from tutelage.environments.base import Environment
 from tutelage.errors import ConfigError
 from tutelage.rewards import MixedReward, Reward
@@ -28,8 +28,8 @@ class Mixture(Environment):
     """Prompts of other environments, each scored by the one that it comes from: RL "for all scenarios" (2501.12948).
 
     In training the parts have their shares, and one whose turn comes more often than it has prompts asks them again; in
-    tests every prompt of every part is asked once. Either is in an order that the seed decides, so that any stretch of
-    it holds a little of everything.
+    tests every prompt of every part is asked once. Either is in an order that the seed decides, of which any stretch
+    holds every part's share.
     """
 
     type: str = "mixture"
@@ -69,11 +69,11 @@ class Mixture(Environment):
             [replace(prompt, part=name) for prompt in each.prompts(split)] for name, each in self._environments.items()
         ]
         sizes = [len(prompts) for prompts in parts]
-        if split == "test":
-            return mix(parts, sizes, sum(sizes), self.seed)
-        weights = [part.weight for part in self.parts]
-        whole = (math.ceil(size * sum(weights) / weight) for size, weight in zip(sizes, weights, strict=True))
-        return mix(parts, weights, self.train_questions or max(whole), self.seed)
+        weights = sizes if split == "test" else [part.weight for part in self.parts]
+        whole = max(math.ceil(size * sum(weights) / weight) for size, weight in zip(sizes, weights, strict=True))
+        asked = None if split == "test" else self.train_questions
+        mixed = mix(parts, weights, asked or whole, self.seed)
+        return [mixed[place] for place in interleaved([prompt.part for prompt in mixed])]
 
     def scorer(self) -> Reward:
         return MixedReward(scorers={name: each.scorer() for name, each in self._environments.items()})
