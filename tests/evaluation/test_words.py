@@ -10,7 +10,7 @@ def test_summaries():
     assert summary_in_words(Summary(0.48, 0.412, 0.549, 200, 0)) == "48 % (41–55)"
     assert summary_in_words(Summary(1.0, 0.981, 1.0, 200, 0)) == "100 % (98–100)"
     assert summary_in_words(Summary(-0.2, -0.51, 0.11, 50, 0)) == "−0.200 (−0.510 to 0.110)"
-    assert summary_in_words(Summary(0.48, 0.412, 0.549, 200, 0), share=False) == "+0.480 (0.412–0.549)"
+    assert summary_in_words(Summary(0.48, 0.412, 0.549, 200, 0), share=False) == "0.480 (0.412–0.549)"
     assert summary_in_words(Summary(0.5, None, None, 1, 0)) == "0.5 (one question: no interval)"
 
 

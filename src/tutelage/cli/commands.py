@@ -114,6 +114,7 @@ def evaluate(
     ] = "arithmetic",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value of the environment.")] = None,
     questions: Annotated[int | None, typer.Option(help="How many questions; default all of the test split.")] = None,
+    opponent: Annotated[str | None, typer.Option(help="In a game: whom to play, random or optimal.")] = None,
     samples: Annotated[int, typer.Option(help="Samples per question.")] = 1,
     temperature: Annotated[float, typer.Option(help="0: greedy.")] = 0.0,
     max_new_tokens: Annotated[int, typer.Option()] = 256,
@@ -125,7 +126,7 @@ def evaluate(
     from tutelage.cli.evaluate import evaluate_models, score_table
 
     sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-    stage = {"questions": questions, "samples": samples, "sampling": sampling}
+    stage = {"questions": questions, "opponent": opponent, "samples": samples, "sampling": sampling}
     folder = out or Path("runs") / f"evaluate-{datetime.now():%Y%m%d-%H%M%S}"
     with Display() as display:
         results = evaluate_models(models, environment, overrides or [], stage, seed, folder, display)
