@@ -25,6 +25,8 @@ from tutelage.config import (
     Optimizer,
     Part,
     PlayStage,
+    PositionsStage,
+    PredictStage,
     PreferenceStage,
     Pretraining,
     PretrainStage,
@@ -40,6 +42,7 @@ from tutelage.config import (
     SftStage,
     StepLabels,
     Teacher,
+    Thought,
     Tokenizer,
     read_recipe,
 )
@@ -68,7 +71,7 @@ def test_the_recipe_on_the_recipes_page_passes_check(tmp_path: Path) -> None:
 PARTS = [
     Recipe, PretrainStage, Tokenizer, Architecture, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage,
     LabelStage, ReviseStage, Principle, RejectionStage, Teacher, CompareStage, Contestant, ControlStage, PlayStage,
-    PruneStage, Repeat, Pretraining, Lora, StepLabels,
+    PruneStage, Repeat, Pretraining, Lora, StepLabels, PositionsStage, PredictStage, Thought,
 ]  # fmt: skip
 
 
@@ -107,11 +110,31 @@ def test_the_recipe_of_the_pretraining_page_passes_check(tmp_path: Path, monkeyp
     (tmp_path / "books").mkdir()
     for name in ("books/one.txt", "books/two.txt", "held-out.txt"):
         (tmp_path / name).write_text(f"{name} is a book.\n" * 9)
-    (text,) = blocks("pretraining.md", "toml")
+    text = blocks("pretraining.md", "toml")[0]
     (tmp_path / "mine.toml").write_text(text)
     lines = list(plan_recipe(read_recipe(tmp_path / "mine.toml")).lines())
     assert any("llama, 5.3 M parameters: 6 layers of width 256, 4 heads of 64 on 4" in line for line in lines)
     assert any("1000 steps of 8192 tokens (32 sequences of 256), of 20000 texts" in line for line in lines)
+
+
+def test_the_recipes_of_reinforcement_in_pretraining_pass_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "books").mkdir()
+    for name in ("books/one.txt", "books/two.txt", "held-out.txt"):
+        (tmp_path / name).write_text(f"{name} is a book.\n" * 300)
+    _, reason, think = blocks("pretraining.md", "toml")
+    (tmp_path / "mine.toml").write_text(think)
+    lines = list(plan_recipe(read_recipe(tmp_path / "mine.toml")).lines())
+    assert any("1000 positions to train on and 200 held-out ones of 3 texts, entropy of" in line for line in lines)
+    assert any("the next token, after 1 thought each, at the positions that stage 'look'" in line for line in lines)
+    words, stage = reason.split("[[stage]]")
+    look = think.split("[[stage]]")[1]
+    rpt = f'name = "reasons"\nmodel = "smollm2-135m-instruct"\n{words}[[stage]]{look}[[stage]]{stage}'
+    (tmp_path / "mine.toml").write_text(rpt)
+    lines = list(plan_recipe(read_recipe(tmp_path / "mine.toml")).lines())
+    assert any("grpo, 100 steps x 8 prompts x 8 completions" in line for line in lines)
 
 
 def test_the_examples_of_the_runs_page_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,7 @@ from tutelage.algorithms import (
     ReinforcePp,
     Remax,
     Rloo,
+    Rlp,
     Sapo,
     Spiral,
     Trpo,
@@ -64,6 +65,7 @@ EVERY: dict[str, Algorithm] = {
     "dr_grpo": DrGrpo(length=10),
     "rloo": Rloo(),
     "rloo with anchor": Rloo(kl=0.1),
+    "rlp": Rlp(),
     "reinforce_pp": ReinforcePp(),
     "remax": Remax(),
     "lite_ppo": LitePpo(),
@@ -207,6 +209,7 @@ def test_on_policy_the_gradient_is_the_credit_over_the_loss_own_length(name: str
         "kl_cov": -credit_A,  # the penalty's slope at 0 is taken as 0
         "high_entropy": torch.where(actions.entropy_A >= actions.entropy_A.topk(4).values[-1], -credit_A, 0.0),
         "grpo without anchor": -credit_A / length_A,
+        "rlp": -credit_A / length_A,
         "dr_grpo": -credit_A / 10,
     }
     if name == "clip_cov":  # two tokens of eight are taken out
@@ -298,6 +301,7 @@ def test_credit_is_the_papers() -> None:
         "dr_grpo": [[-1.0, -1.0, 2.0], [-0.5, 0.5, 0.0]],
         "rloo": [[-1.5, -1.5, 3.0], [-1.0, 1.0, 0.0]],
         "prime": [[-1.5, -1.5, 3.0], [-1.0, 1.0, 0.0]],
+        "rlp": [[-1.5, -1.5, 3.0], [-1.0, 1.0, 0.0]],
         "reinforce": [[-1.2, -1.2, 1.8], [-0.2, 0.8, 0.0]],
     }
     of = experience(rewards_PG, valid_PG, greedy_P=torch.tensor([1.0, 2.0]))
@@ -332,7 +336,7 @@ def test_mistakes_are_refused_with_their_place(table: dict[str, Any], words: lis
     assert all(word in str(refusal.value) for word in words)
 
 
-@pytest.mark.parametrize("algorithm", [Grpo(), DrGrpo(), Rloo()])
+@pytest.mark.parametrize("algorithm", [Grpo(), DrGrpo(), Rloo(), Rlp()])
 def test_a_group_of_one_is_refused_with_reason_and_remedy(algorithm: Algorithm) -> None:
     with pytest.raises(ConfigError) as refusal:
         algorithm.check_group_size(1, "stage[1].completions_per_prompt")

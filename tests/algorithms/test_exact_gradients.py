@@ -27,6 +27,7 @@ from tutelage.algorithms import (
     Reinforce,
     Remax,
     Rloo,
+    Rlp,
     Sapo,
     Spiral,
     supervised_loss,
@@ -77,6 +78,22 @@ def test_a_mean_with_the_own_sample_in_it_shrinks_the_gradient(world: World, gro
 def test_leave_one_out_is_the_gradient_of_the_expected_reward(world: World, group: int) -> None:
     logits = policy()
     close(expected(Rloo(), world, logits, group), -gradient(world.expected_reward(logits), logits))
+
+
+@pytest.mark.parametrize("group", [2, 3])
+def test_rlp_with_thoughts_of_one_length_is_the_exact_gradient_over_that_length(group: int) -> None:
+    world, logits = World(), policy()
+    exact = -gradient(world.expected_reward(logits), logits)
+    close(expected(Rlp(), world, logits, group), exact / 2)
+    unclipped = Rlp(clip_low=UNCLIPPED, clip_high=UNCLIPPED)
+    away = expected(unclipped, world, logits, group, behaviour=random_logits(2))
+    assert 0.5 < cosine(away, exact) < 0.9999  # ratios of single tokens: right to first order only
+
+
+def test_rlps_shorter_thoughts_weigh_more() -> None:
+    """With unlike lengths it is the exact gradient of no reward, as its mean within each thought bends it."""
+    world, logits = World(ends=True), policy()
+    assert cosine(expected(Rlp(), world, logits, 2), -gradient(world.expected_reward(logits), logits)) < 0.9999
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -25,6 +25,7 @@ from tutelage.functional.logprobs import (
     entropy,
     gather_logprobs,
     likeliest,
+    top_entropy,
     transform_logits,
 )
 
@@ -234,3 +235,24 @@ def test_no_actions_have_no_logprobs() -> None:
     assert logprobs_A.tolist() == entropy_A.tolist() == []
     logprobs_A.sum().backward()
     assert hidden_AD.grad.shape == (0, 4)
+
+
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize("rows", [4, 512])
+def test_the_entropy_of_the_likeliest_tokens(softcap: float | None, rows: int) -> None:
+    """By its definition; it grows with their number, up to the entropy of all."""
+    hidden_AD, head = random(11, 6), Head(random(9, 6, seed=1), random(9, seed=2), softcap)
+    logits_AV = hidden_AD @ head.weight_VD.T + head.bias_V
+    if softcap is not None:
+        logits_AV = softcap * torch.tanh(logits_AV / softcap)
+    before_A = torch.zeros(11, dtype=torch.float64)
+    for top in range(1, 10):
+        probs_AK = logits_AV.softmax(-1).sort(descending=True).values[:, :top]
+        expected_A = torch.distributions.Categorical(probs=probs_AK).entropy()
+        found_A = top_entropy(hidden_AD, head, top, rows)
+        torch.testing.assert_close(found_A, expected_A)
+        assert (found_A >= before_A - 1e-12).all()
+        before_A = found_A
+    torch.testing.assert_close(before_A, entropy(logits_AV))
+    torch.testing.assert_close(top_entropy(hidden_AD, head, 99, rows), before_A)
+    assert len(top_entropy(hidden_AD[:0], head, 3, rows)) == 0

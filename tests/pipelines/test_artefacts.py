@@ -218,7 +218,7 @@ def test_a_gate_on_a_stage_without_figures_is_refused(tmp_path: Path) -> None:
         (
             SFT + REWARD_MODEL + BY_MODEL,
             ["liked.name=x", "pleased.rewards=[{type='reward-model', models=['imitate']}]"],
-            r"rewards\[0\]\.models\[0\]: wanted is a stage that leaves a reward model; 'imitate' \(sft\) leaves: pol",
+            r"rewards\[0\]\.models\[0\]: wanted is a stage that leaves: reward model; 'imitate' \(sft\) leaves: pol",
         ),
     ],
 )
@@ -231,7 +231,7 @@ def test_artefacts_that_do_not_fit_are_refused(tmp_path: Path, stages: str, over
 
 def test_keep_says_that_a_stage_is_wanted_for_itself(tmp_path: Path) -> None:
     recipe = read_recipe(write(tmp_path, SFT + RL), ["reinforce.start=base", "imitate.keep=true"])
-    assert [reads(stage, recipe.before(stage.name)) for stage in recipe.stage] == [[], []]
+    assert [reads(stage, recipe.before(stage.name), {}) for stage in recipe.stage] == [[], []]
 
 
 ROUNDS = """
@@ -262,7 +262,7 @@ def test_a_loop_is_written_out(tmp_path: Path) -> None:
     recipe = read_recipe(write(tmp_path, SFT + ROUNDS), ["prefer.steps=7"])
     names = [stage.name for stage in recipe.stage]
     assert names == ["imitate", *(f"{name}-{k}" for k in (1, 2, 3) for name in ("sample", "prefer")), "verdict"]
-    assert {stage.name: reads(stage, recipe.before(stage.name)) for stage in recipe.stage} == {
+    assert {stage.name: reads(stage, recipe.before(stage.name), {}) for stage in recipe.stage} == {
         "imitate": [],
         "sample-1": ["imitate"],
         "prefer-1": ["imitate", "sample-1"],

@@ -218,7 +218,7 @@ MISTAKES = [
     ),
     (
         "prime.rewards=[{type='implicit',model='implicit',reference='labels'}]",
-        r"rewards\[0\]\.reference: wanted is a stage that leaves a policy; 'labels' \(label\) leaves: judged answers",
+        r"rewards\[0\]\.reference: wanted is a stage that leaves: policy; 'labels' \(label\) leaves: judged answers",
     ),
     (
         "prime.rewards=[{type='implicit',model='implicit',reference='implicit'}]",

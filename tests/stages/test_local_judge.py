@@ -299,7 +299,7 @@ MISTAKES = [
     (f"dpo.rewards=[{JUDGE.replace('base', 'grpo')}}}]", r"rewards\[0\]\.model: 'grpo' comes after this stage"),
     (
         f"whose.rewards=[{JUDGE.replace('base', 'labels')}}}]",
-        r"leaves a policy; 'labels' .label. leaves: judged answers",
+        r"leaves: policy; 'labels' .label. leaves: judged answers",
     ),
     (f"dpo.rewards=[{JUDGE},rubrik='x'}}]", r"dpo\.rewards\[0\]: unknown key 'rubrik': did you mean 'rubric'"),
     (f"dpo.rewards=[{JUDGE},scale=[1,5]}}]", r"scale: is for mode = 'grade'"),

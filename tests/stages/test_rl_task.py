@@ -167,10 +167,10 @@ def test_the_greedy_answers_are_the_baseline_of_remax() -> None:
     torch.testing.assert_close(batch.fields["advantages"], earned[[1, 2, 6, 7, 8]][batch.sequence_A])
 
 
-def collector(rounds: list[list[Group]], **stage: Any) -> Collector:
+def collector(rounds: list[list[Group]], algorithm: Algorithm | None = None, **stage: Any) -> Collector:
     settings = RlStage(type="rl", name="rl", environment="e", prompts_per_step=2, **stage)
     prompts = [group.prompt for group in groups()]
-    plan: Any = SimpleNamespace(stage=settings, algorithm=Dapo(), prompts=prompts, environment=None)
+    plan: Any = SimpleNamespace(stage=settings, algorithm=algorithm or Dapo(), prompts=prompts, environment=None)
     run: Any = SimpleNamespace(seed=0, samples=SimpleNamespace(append=lambda line: None))
     made = Collector(plan, run, None, None)  # type: ignore[arg-type]
     asked = iter(rounds)
@@ -184,6 +184,15 @@ def test_groups_without_spread_are_sampled_anew_until_the_step_is_full() -> None
     kept = made.collect(policy(), 0)
     assert [group.prompt.id for group in kept] == ["p0", "p2"]
     assert made.metrics["groups"] == 4.0
+
+
+@pytest.mark.parametrize("algorithm", [Dapo(), Grpo()])
+def test_groups_without_spread_may_be_replaced_from_some_step_on_whatever_the_algorithm(algorithm: Algorithm) -> None:
+    first, flat, last = groups()
+    before = collector([[first, flat], [last]], algorithm, dynamic_from=3)
+    assert [group.prompt.id for group in before.collect(policy(), 2)] == ["p0", "p1"]
+    after = collector([[first, flat], [last]], algorithm, dynamic_from=3)
+    assert [group.prompt.id for group in after.collect(policy(), 3)] == ["p0", "p2"]
 
 
 def test_sampling_that_finds_nothing_stops_and_says_what_it_saw() -> None:

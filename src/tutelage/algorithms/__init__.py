@@ -46,6 +46,7 @@ from tutelage.algorithms.reinforce import Reinforce
 from tutelage.algorithms.reinforce_pp import ReinforcePp
 from tutelage.algorithms.remax import Remax
 from tutelage.algorithms.rloo import Rloo
+from tutelage.algorithms.rlp import Rlp
 from tutelage.algorithms.sapo import Sapo
 from tutelage.algorithms.spiral import Spiral
 from tutelage.algorithms.supervised import supervised_loss
@@ -78,6 +79,7 @@ ALGORITHMS: Final[Mapping[str, type[Algorithm]]] = {
     "reinforce_pp": ReinforcePp,
     "remax": Remax,
     "rloo": Rloo,
+    "rlp": Rlp,
     "sapo": Sapo,
     "spiral": Spiral,
     "trpo": Trpo,
@@ -164,6 +166,7 @@ __all__ = [
     "ReinforcePp",
     "Remax",
     "Rloo",
+    "Rlp",
     "RobustDpo",
     "Sapo",
     "SimPo",

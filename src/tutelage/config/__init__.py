@@ -27,6 +27,8 @@ from tutelage.config.stages import (
     LabelStage,
     ModelStage,
     PlayStage,
+    PositionsStage,
+    PredictStage,
     PreferenceStage,
     PretrainStage,
     Principle,
@@ -40,6 +42,7 @@ from tutelage.config.stages import (
     Stage,
     StepLabels,
     Teacher,
+    Thought,
 )
 
 __all__ = [
@@ -60,6 +63,8 @@ __all__ = [
     "Optimizer",
     "Part",
     "PlayStage",
+    "PositionsStage",
+    "PredictStage",
     "PreferenceStage",
     "PretrainOptimizer",
     "PretrainStage",
@@ -80,6 +85,7 @@ __all__ = [
     "StepLabels",
     "Table",
     "Teacher",
+    "Thought",
     "Tokenizer",
     "TrustRegion",
     "build",

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
+from tutelage.config.part import Table
 from tutelage.config.stages import ModelStage, Stage
 from tutelage.errors import ConfigError
 
-Kind = Literal["policy", "reward model", "judged answers", "conversations", "control policy", "report"]
+Kind = Literal["policy", "reward model", "judged answers", "conversations", "prompts", "control policy", "report"]
 
 LEAVES: Final[Mapping[str, Kind]] = {
     "pretrain": "policy",
@@ -21,9 +22,11 @@ LEAVES: Final[Mapping[str, Kind]] = {
     "label": "judged answers",
     "revise": "judged answers",
     "rejection": "conversations",
+    "positions": "prompts",
     "control": "control policy",
     "evaluate": "report",
     "compare": "report",
+    "predict": "report",
     "play": "report",
 }
 """By type of stage. After one that leaves a policy the next goes on with that; a report is for people."""
@@ -42,18 +45,24 @@ _WANTED: Final[Mapping[tuple[str, str], tuple[Kind, ...]]] = {
 }
 """The keys that name a stage, each after the table it stands in, and what must lie there."""
 
+_ASKED: Final[tuple[Kind, ...]] = ("prompts",)
+"""What must lie where an environment's table has a `stage`: every stage that uses the environment reads that one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A place where a stage names another one."""
 
-    where: str  # "rewards[0].models[0]"
+    where: str  # "rewards[0].models[0]", "environment (environments.words.stage)"
     name: str
     wanted: tuple[Kind, ...]
 
 
-def references(stage: Stage) -> Iterator[Reference]:
+def references(stage: Stage, environments: Mapping[str, Table]) -> Iterator[Reference]:
     """Every place of a stage that may name another one; what is no stage's name there is a folder, or "base"."""
+    name = getattr(stage, "environment", None)
+    if name is not None and isinstance(made := environments.get(name, {}).get("stage"), str):
+        yield Reference(f"environment (environments.{name}.stage)", made, _ASKED)
     for where, table, key, value in _texts(stage.model_dump(mode="json"), "", ""):
         wanted = _WANTED.get((table, key))
         if wanted is None:
@@ -65,9 +74,9 @@ def references(stage: Stage) -> Iterator[Reference]:
         yield Reference(where, value, wanted)
 
 
-def reads(stage: Stage, earlier: Sequence[Stage]) -> list[str]:
+def reads(stage: Stage, earlier: Sequence[Stage], environments: Mapping[str, Table]) -> list[str]:
     """The names of the stages before it whose artefacts a stage reads, in their order."""
-    named = {reference.name for reference in references(stage)}
+    named = {reference.name for reference in references(stage, environments)}
     begins = newest(stage, earlier)
     return [other.name for other in earlier if other.name in named or other.name == begins]
 
@@ -85,24 +94,25 @@ def newest(stage: Stage, earlier: Sequence[Stage]) -> str | None:
     return next((other.name for other in reversed(earlier) if LEAVES[other.type] == kind), None)
 
 
-def check_artefacts(stages: Sequence[Stage]) -> None:
+def check_artefacts(stages: Sequence[Stage], environments: Mapping[str, Table]) -> None:
     """Raises ConfigError where a stage is named that leaves the wrong kind, or comes later."""
     places = {stage.name: place for place, stage in enumerate(stages)}
     for place, stage in enumerate(stages):
-        for reference in references(stage):
+        for reference in references(stage, environments):
             if reference.name in places:
                 _check(reference, place, stages[places[reference.name]], places[reference.name])
 
 
-def check_used(stages: Sequence[Stage]) -> None:
+def check_used(stages: Sequence[Stage], environments: Mapping[str, Table]) -> None:
     """Raises ConfigError for a stage that nothing after it uses, though other stages after it leave something."""
-    used = {name for place, stage in enumerate(stages) for name in reads(stage, stages[:place])}
+    used = {name for place, stage in enumerate(stages) for name in reads(stage, stages[:place], environments)}
     ends = max((place for place, stage in enumerate(stages) if LEAVES[stage.type] != "report"), default=0)
     for place, stage in enumerate(stages[:ends]):
         if LEAVES[stage.type] != "report" and stage.name not in used and not stage.keep:
             raise ConfigError(
                 f"stage[{place}]: nothing after '{stage.name}' uses the {LEAVES[stage.type]} that it leaves; name it "
-                "where it is wanted (start, models, source, contestants), set keep = true, or leave the stage out"
+                "where it is wanted (start, models, source, contestants, an environment), set keep = true, or leave "
+                "the stage out"
             )
 
 
@@ -112,10 +122,9 @@ def _check(reference: Reference, place: int, named: Stage, there: int) -> None:
         late = "is this stage itself" if there == place else "comes after this stage"
         raise ConfigError(f"{where}: '{reference.name}' {late}, so it has left nothing yet; name one before")
     if LEAVES[named.type] not in reference.wanted:
-        wanted = " or a ".join(reference.wanted)
         raise ConfigError(
-            f"{where}: wanted is a stage that leaves a {wanted}; '{named.name}' ({named.type}) leaves: "
-            f"{LEAVES[named.type]}"
+            f"{where}: wanted is a stage that leaves: {' or '.join(reference.wanted)}; '{named.name}' ({named.type}) "
+            f"leaves: {LEAVES[named.type]}"
         )
 
 

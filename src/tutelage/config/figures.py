@@ -12,6 +12,7 @@ from tutelage.config.stages import (
     EvaluateStage,
     LabelStage,
     PlayStage,
+    PredictStage,
     PreferenceStage,
     PretrainStage,
     RejectionStage,
@@ -49,6 +50,8 @@ def promised(stage: Stage, environments: Mapping[str, Table]) -> list[str]:
             return ["revised"]
         case RejectionStage():
             return ["kept", "none", "reward", "success"]
+        case PredictStage():
+            return ["accuracy", "nats", *(f"accuracy above {level:g}" for level in stage.levels)]
         case CompareStage():
             labels = [contestant.label for contestant in stage.contestants]
             beats = [f"{one} beats {other}" for one in labels for other in labels if one != other]

@@ -74,7 +74,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         table["stage"] = unrolled(table["stage"])
     recipe = validate(Recipe, table, "")
     _check_names(recipe)
-    check_artefacts(recipe.stage)
+    check_artefacts(recipe.stage, recipe.environments)
     check_gates(recipe.stage, recipe.environments)
     return recipe
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from tutelage.config.architecture import Architecture, Tokenizer
 from tutelage.config.gates import Gates, several
@@ -180,6 +188,7 @@ class RlStage(ModelStage):
     refills: NonNegativeInt = 10  # further rounds of sampling in a step, where the algorithm finds groups uninformative
     band: tuple[float, float] | None = None  # of a group's mean reward; PRIME (2502.01456): 0.2 to 0.8
     lengths: tuple[tuple[Before, PositiveInt], ...] = ()  # from which share of the steps on, so many max_new_tokens
+    dynamic_from: NonNegativeInt | None = None  # steps done before groups of equal rewards are replaced; RPT: 500
     replay: NonNegativeInt = 0  # earlier steps whose groups are learned from again beside the new ones
     ratio_to: Literal["learner", "sampler"] = "learner"  # whose log-probabilities are the ratio's denominator
     correction: Correction = Correction()
@@ -375,6 +384,60 @@ class RejectionStage(ModelStage):
         return self
 
 
+class PositionsStage(ModelStage):
+    """Finds the places of texts where the newest policy is unsure of the next token: what a `corpus` asks about."""
+
+    type: Literal["positions"]
+    source: Table  # of texts
+    test: Table | None = None  # held-out ones; None: a share of the source's
+    test_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1  # of the different texts, where there is no `test`
+    positions: PositiveInt = 1000  # to train on
+    test_positions: PositiveInt = 200
+    per_text: PositiveInt | None = None  # no more than so many of one text
+    least: NonNegativeFloat = 0.0  # entropy of the next token, in nats
+    most: PositiveFloat | None = None
+    top: NonNegativeInt = 16  # the entropy is that of so many likeliest tokens (RPT, 2506.08007); 0: of all, exactly
+    context: PositiveInt = 512  # tokens of a piece that is looked at by itself; longer texts are cut into several
+    min_context: PositiveInt = 16  # tokens before a position
+    horizon: PositiveInt = 8  # tokens after it that are kept: so long a prediction can be right
+    tokens_per_microbatch: PositiveInt = 4096
+
+    @model_validator(mode="after")
+    def _refuse_what_cannot_be(self) -> PositionsStage:
+        if self.test is not None and "test_share" in self.model_fields_set:
+            raise ValueError("test_share: has no use beside a test source; leave one of them out")
+        if self.most is not None and self.most <= self.least:
+            raise ValueError(f"most: {self.most} leaves no entropy above least = {self.least}")
+        if self.min_context + self.horizon > self.context:
+            raise ValueError(
+                f"context: {self.context} tokens do not hold min_context = {self.min_context} and horizon = "
+                f"{self.horizon}; raise it"
+            )
+        if self.context > self.tokens_per_microbatch:
+            raise ValueError(f"tokens_per_microbatch: must hold a piece; set it to context = {self.context} or more")
+        return self
+
+
+class Thought(Part):
+    """What is sampled before the next token is predicted."""
+
+    samples: PositiveInt = 1  # thoughts at each position
+    sampling: Sampling = Sampling()
+    closing: str = "</think>"  # follows each thought; the prediction follows that
+
+
+class PredictStage(ModelStage):
+    """How often is the next token of a corpus the likeliest to the newest policy, at once or after a thought?"""
+
+    type: Literal["predict"]
+    environment: str  # a `corpus`
+    split: Split = "test"
+    questions: PositiveInt | None = None  # positions; None: all
+    thought: Thought | None = None  # None: it predicts what follows the context
+    levels: tuple[NonNegativeFloat, ...] = (0.5, 1.0, 1.5)  # RPT's easy, medium and hard: entropies above these
+    tokens_per_microbatch: PositiveInt = 4096
+
+
 class Contestant(Part):
     """One side of a comparison: a model, or the best of so many of its answers by a reward model."""
 
@@ -421,6 +484,8 @@ Stage = Annotated[
     | ReviseStage
     | PruneStage
     | RejectionStage
+    | PositionsStage
+    | PredictStage
     | CompareStage
     | ControlStage
     | PlayStage,

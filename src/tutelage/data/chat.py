@@ -68,7 +68,7 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[in
         DataError: the template refuses the messages.
     """
     if prompt.text is not None:
-        return _encode_plain(tokenizer, prompt.text)
+        return encode_plain(tokenizer, prompt.text)
     chat = _Chat(tokenizer, prompt.messages, f"prompt '{prompt.id}'")
     text = chat.render(len(prompt.messages), generate=True)
     return chat.encode(chat.pieces(text)).tokens
@@ -130,17 +130,17 @@ def render_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     It begins with bos where the tokenizer writes one, else with eos, which so stands between a text and the next.
     """
     end = _end_of_text(tokenizer)
-    tokens = _encode_plain(tokenizer, text)
+    tokens = encode_plain(tokenizer, text)
     return [*([] if tokens[0] == tokenizer.bos_token_id else [end]), *tokens, end]
 
 
 def _render_plain(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, loss_on: LossOn) -> Rendered:
     end = _end_of_text(tokenizer)
     if not prompt:
-        text = [*_encode_plain(tokenizer, completion), end]
+        text = [*encode_plain(tokenizer, completion), end]
         return Rendered(text, [True] * len(text))
-    before = _encode_plain(tokenizer, prompt)
-    written = [*_encode_plain(tokenizer, completion, first=False), end]
+    before = encode_plain(tokenizer, prompt)
+    written = [*encode_plain(tokenizer, completion, first=False), end]
     return Rendered(before + written, [loss_on == "all"] * len(before) + [True] * len(written))
 
 
@@ -232,7 +232,7 @@ def _private_characters(control: re.Pattern[str], text: str) -> dict[str, str]:
     return dict(zip(dict.fromkeys(control.findall(text)), free, strict=False))
 
 
-def _encode_plain(tokenizer: PreTrainedTokenizerBase, text: str, first: bool = True) -> list[int]:
+def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str, first: bool = True) -> list[int]:
     """Token ids of text that knows no control tokens. What begins a text begins with bos, if there is one."""
     control = _control_tokens(tokenizer, None)
     hidden = _private_characters(control, text)

@@ -10,6 +10,7 @@ from tutelage.config import Table as Declared
 from tutelage.environments.arithmetic import Arithmetic
 from tutelage.environments.audit import gold_failures, overlap
 from tutelage.environments.base import Environment
+from tutelage.environments.corpus import Corpus
 from tutelage.environments.game import OPPONENTS, Game
 from tutelage.environments.gym import ReasoningGym
 from tutelage.environments.mixture import Mixture
@@ -25,6 +26,7 @@ ENVIRONMENTS: Final[Mapping[str, type[Environment]]] = {
     "mixture": Mixture,
     "game": Game,
     "programs": Programs,
+    "corpus": Corpus,
     "questions": Questions,
     "reasoning-gym": ReasoningGym,
     "verdicts": Verdicts,
@@ -56,6 +58,7 @@ __all__ = [
     "ENVIRONMENTS",
     "OPPONENTS",
     "Arithmetic",
+    "Corpus",
     "Environment",
     "Game",
     "Mixture",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tutelage.config import Part
 from tutelage.rewards import Reward
@@ -30,6 +31,15 @@ class Environment(Part, ABC):
     def part_names(self) -> tuple[str, ...]:
         """The environments that it mixes: what `Prompt.part` may be. None for one by itself."""
         return ()
+
+    @property
+    def reads(self) -> str | None:
+        """The stage of the same recipe whose prompts it asks. Until that has run it has none."""
+        return None
+
+    def completed(self, made: Mapping[str, Path]) -> Environment:
+        """The same once that stage has run. `made`: what stages have left, by name."""
+        return self
 
     @abstractmethod
     def prompts(self, split: Split) -> Sequence[Prompt]:

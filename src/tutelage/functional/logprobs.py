@@ -168,6 +168,23 @@ def likeliest(hidden_AD: Tensor, head: Head, rows: int = 512) -> Tensor:
     return tokens_A
 
 
+@torch.no_grad()
+def top_entropy(hidden_AD: Tensor, head: Head, top: int, rows: int = 512) -> Tensor:
+    """[A] entropy of the next token as if only the `top` likeliest ones existed, in nats, in fp32 (fp64 stays).
+
+    With as many as there are tokens it is the entropy itself, and never above it. Chunks as above.
+    """
+    assert hidden_AD.ndim == 2, hidden_AD.shape
+    assert top > 0, top
+    entropy_A = hidden_AD.new_empty(len(hidden_AD), dtype=torch.promote_types(hidden_AD.dtype, torch.float32))
+    for chunk, logits_RV in _chunks(hidden_AD, head.weight_VD, head.bias_V, rows):
+        logits_RK = at_least_fp32(logits_RV.topk(min(top, logits_RV.shape[1])).values)
+        if head.softcap is not None:
+            logits_RK = torch.tanh(logits_RK / head.softcap) * head.softcap
+        entropy_A[chunk] = entropy(logits_RK)
+    return entropy_A
+
+
 @dataclass(frozen=True, slots=True)
 class _Scoring:
     """What a chunk's scores depend on besides tensors."""

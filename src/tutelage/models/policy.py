@@ -15,7 +15,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tutelage.config import Lora, Sampling
 from tutelage.errors import ModelError
 from tutelage.functional.label_smoothing import uniform_gap
-from tutelage.functional.logprobs import Head, at_least_fp32, chunked_logprobs, likeliest, transform_logits
+from tutelage.functional.logprobs import (
+    Head,
+    at_least_fp32,
+    chunked_logprobs,
+    likeliest,
+    top_entropy,
+    transform_logits,
+)
 from tutelage.models import fused
 from tutelage.models.attention import PACKED, compile_around_attention
 from tutelage.models.layout import layout_of, rounded_up
@@ -94,6 +101,12 @@ class Policy:
     def guessed(self, states_AD: Tensor, batch: Batch) -> Tensor:
         """[A] bool: is each action of a packed batch the likeliest token of all?"""
         return likeliest(states_AD, self._head()) == batch.tokens_N[batch.action_A].to(self.device)
+
+    def entropy(self, batch: Batch, top: int) -> Tensor:
+        """[A] entropy of the next token in each action's state, of the `top` likeliest ones; 0: of all."""
+        if top == 0:
+            return self.score(batch)[1]
+        return top_entropy(self.states(batch), self._head(), top)
 
     def uniform_gap(self, states_AD: Tensor, batch: Batch) -> Tensor:
         """[A] what label smoothing adds to the cross-entropy of each action, for each share of it."""

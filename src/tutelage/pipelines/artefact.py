@@ -69,7 +69,7 @@ def seal(folder: Path, stage: str, kind: str, key: Key) -> Artefact:
 
 def given_models(stage: Stage, recipe: Recipe) -> list[str]:
     """The names of the models that a stage reads and that no stage made: "base", or of the recipe's `models`."""
-    named = {reference.name for reference in references(stage)}
+    named = {reference.name for reference in references(stage, recipe.environments)}
     if isinstance(stage, ModelStage) and stage.start is None and newest(stage, recipe.before(stage.name)) is None:
         named.add(BASE)
     known = [*([] if recipe.model is None else [BASE]), *recipe.models]
@@ -85,6 +85,6 @@ def digest_of_model(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    data = ("result.json", "judged.jsonl", "conversations.jsonl")
+    data = ("result.json", "judged.jsonl", "conversations.jsonl", "prompts.jsonl")
     yield from (path for path in (folder / name for name in data) if path.is_file())
     yield from (path for path in sorted((folder / "model").rglob("*")) if path.is_file() and path.name != CARD)

@@ -20,6 +20,8 @@ def figures(result: Result) -> dict[str, float]:
             found = {"score": summary["score"]["mean"], "length": summary["length"], "truncated": summary["truncated"]}
             found |= {f"score/{part}": numbers["mean"] for part, numbers in result.get("parts", {}).items()}
             found |= result["components"]
+        case "predict":
+            found = {"accuracy": result["summary"]["score"]["mean"], **result["components"]}
         case "label":
             found = {name: result[name] for name in ("reward", "right") if name in result}
         case "revise":
@@ -73,6 +75,13 @@ def in_words(result: Result) -> str:
         return f"{result['revised']} of {result['prompts']} answers revised, in {result['judged']}"
     if result["type"] == "rejection":
         return f"{result['kept']} of {result['answers']} answers kept, in {result['conversations']}"
+    if result["type"] == "positions":
+        many = f"{result['train']} positions to train on and {result['test']} held-out ones of {result['texts']} texts"
+        return f"{many}, mean entropy {result['entropy']:.2f}, in {result['written']}"
+    if result["type"] == "predict":
+        told = [f"next token {summary_in_words(Summary.of(result['summary']['score']))}"]
+        told += [f"above {level} nats {summary_in_words(Summary.of(of))}" for level, of in result["above"].items()]
+        return f"{', '.join(told)}; it costs {result['summary']['nats']['mean']:.3f} nats"
     if "reward_model" in result:
         return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['reward_model']}"
     if result["type"] == "prune":

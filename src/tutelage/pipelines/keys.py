@@ -97,6 +97,10 @@ def _digest_of_data(plan: Plan) -> str:
     return hashed.hexdigest()
 
 
+def _is_row(value: object) -> bool:
+    return is_dataclass(value) or isinstance(value, str)
+
+
 def _digest_of_code(plan: Plan) -> str:
     files = {path for room in _CORE for path in _sources(_HOUSE / room)}
     own = [_HOUSE / "stages" / f"{plan.stage.type.replace('-', '_')}.py"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tutelage.config import BASE, LEAVES, Architecture, Recipe, RlStage, Table, Tokenizer, check_used, reads
+from tutelage.config import BASE, LEAVES, Architecture, Recipe, RlStage, Sampling, Table, Tokenizer, check_used, reads
 from tutelage.engines import engine_for
 from tutelage.errors import DataError
 from tutelage.models import (
@@ -20,12 +21,16 @@ from tutelage.models import (
 )
 from tutelage.rollouts import check_prompts
 from tutelage.stages import (
+    AskingPlan,
     ComparePlan,
     ControlPlan,
     EvaluatePlan,
+    InformationGain,
     LabelPlan,
     Plan,
     PlayPlan,
+    PositionsPlan,
+    PredictPlan,
     PreferencePlan,
     PretrainPlan,
     PrunePlan,
@@ -34,7 +39,9 @@ from tutelage.stages import (
     RewardModelPlan,
     RlPlan,
     SftPlan,
+    check_lengths,
     check_model,
+    check_predictions,
     check_revisions,
     plan_stage,
     refuse_other_tokenizers,
@@ -44,6 +51,9 @@ from tutelage.stages import (
     text_rows,
 )
 from tutelage.training.trackers import check_trackers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ class RunPlan:
             yield "          what follows is checked against its tokenizer as soon as that is made, ahead of training"
         for number, plan in enumerate(self.stages, start=1):
             yield f"stage {number}   {plan.stage.name} ({plan.stage.type}): {_stage_line(plan)}"
-            read = reads(plan.stage, recipe.before(plan.stage.name))
+            read = reads(plan.stage, recipe.before(plan.stage.name), recipe.environments)
             yield f"          reads {', '.join(read) or 'nothing of the others'}; leaves {LEAVES[plan.stage.type]}"
 
 
@@ -98,7 +108,7 @@ def plan_recipe(recipe: Recipe, must_reach: bool = True) -> RunPlan:
     check_trackers(recipe.track)
     resolved = ResolvedModel("", None, "made by the stages") if recipe.model is None else resolve(recipe.model)
     stages = tuple(plan_stage(stage, recipe, must_reach) for stage in recipe.stage)
-    check_used(recipe.stage)  # last: a misspelt name elsewhere may be why nothing uses it
+    check_used(recipe.stage, recipe.environments)  # last: a misspelt name elsewhere may be why nothing uses it
     plan = RunPlan(recipe, stages, resolved.folder, resolved.source, {n: resolve(m) for n, m in recipe.models.items()})
     for name, folder in plan.on_this_machine().items():
         check_with_tokenizer(plan, name, folder)
@@ -117,39 +127,62 @@ def check_with_tokenizer(plan: RunPlan, root: str, model: Path) -> None:
     engine_for(plan.recipe.engine, facts.family)
     tokenizer = load_tokenizer(model)
     for stage_plan in plan.stages:
-        if isinstance(stage_plan, ControlPlan | PlayPlan | PrunePlan) or plan.recipe.root(stage_plan.stage) not in (
-            root,
-            None,
-        ):
-            continue
-        if isinstance(stage_plan, PretrainPlan):
-            check_model(stage_plan, tokenizer, facts.context)
-            continue
-        if isinstance(stage_plan, SftPlan):
-            render_rows(stage_plan, tokenizer, facts.context)
-            render_rows(stage_plan, tokenizer, facts.context, "test")
-            continue
-        if isinstance(stage_plan, RewardModelPlan):
-            stage_plan.rows("source", tokenizer, facts.context)
-            stage_plan.rows("test", tokenizer, facts.context)
-            continue
-        if isinstance(stage_plan, PreferencePlan):
-            for key, judged in (("source", stage_plan.judged), ("test", stage_plan.test)):
-                rows_of_prompts(stage_plan.stage, judged, tokenizer, facts.context, key)
-            continue
-        if isinstance(stage_plan, RevisePlan):
-            check_revisions(stage_plan, tokenizer, facts.context)
-            continue
-        stage = stage_plan.stage
-        refuse_other_tokenizers(stage_plan.rewards, model, f"{stage.name}.rewards")
-        sampling = stage_plan.stage.longest_sampling if isinstance(stage_plan, RlPlan) else stage.sampling
-        longest = check_prompts(tokenizer, stage_plan.prompts, sampling, facts.context, stage.name)
-        if isinstance(stage_plan, RlPlan):
-            text_rows(stage_plan, tokenizer, facts.context)
-            _check_microbatch(stage_plan.stage, longest, sampling.max_new_tokens)
+        if plan.recipe.root(stage_plan.stage) in (root, None):
+            check_stage(stage_plan, model, tokenizer, facts.context)
 
 
-def _check_microbatch(stage: RlStage, prompt: int, new: int) -> None:
+def check_stage(plan: Plan, model: Path, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
+    """The same for one stage, with what is known of it by now.
+
+    Args:
+        model: a folder with the tokenizer.
+        context: the longest sequence of the model.
+    """
+    match plan:
+        case PretrainPlan():
+            check_model(plan, tokenizer, context)
+        case SftPlan():
+            render_rows(plan, tokenizer, context)
+            render_rows(plan, tokenizer, context, "test")
+        case RewardModelPlan():
+            plan.rows("source", tokenizer, context)
+            plan.rows("test", tokenizer, context)
+        case PreferencePlan():
+            for key, judged in (("source", plan.judged), ("test", plan.test)):
+                rows_of_prompts(plan.stage, judged, tokenizer, context, key)
+        case RevisePlan():
+            check_revisions(plan, tokenizer, context)
+        case PositionsPlan():
+            check_lengths(plan, tokenizer, context)
+        case PredictPlan():
+            check_predictions(plan, tokenizer, context)
+        case RlPlan(stage=stage):
+            text_rows(plan, tokenizer, context)
+            for i, reward in enumerate(plan.rewards):
+                if isinstance(reward, InformationGain):
+                    where = f"{stage.name}.rewards[{i}]"
+                    reward.check_prompts(tokenizer, plan.prompts, stage.sampling, context, where)
+            longest = _check_asked(plan, stage.longest_sampling, model, tokenizer, context)
+            _check_room(stage, longest, stage.longest_sampling.max_new_tokens)
+        case EvaluatePlan(stage=stage) | LabelPlan(stage=stage) | RejectionPlan(stage=stage) | ComparePlan(stage=stage):
+            _check_asked(plan, stage.sampling, model, tokenizer, context)
+        case ControlPlan() | PlayPlan() | PrunePlan():
+            pass
+
+
+def _check_asked(
+    plan: EvaluatePlan | LabelPlan | RejectionPlan | ComparePlan | RlPlan,
+    sampling: Sampling,
+    model: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    context: int,
+) -> int:
+    """Do its prompts fit, and its judges take them? Returns the tokens of the longest prompt."""
+    refuse_other_tokenizers(plan.rewards, model, f"{plan.stage.name}.rewards")
+    return check_prompts(tokenizer, plan.prompts, sampling, context, plan.stage.name)
+
+
+def _check_room(stage: RlStage, prompt: int, new: int) -> None:
     """Raises DataError where a micro-batch could not hold one sequence of so many tokens."""
     if prompt + new > stage.tokens_per_microbatch:
         raise DataError(
@@ -183,7 +216,7 @@ def _stage_line(plan: Plan) -> str:
             if plan.game is not None:
                 return f"{plan.games} games of {stage.environment} against the {stage.opponent} player"
             how = f"{stage.samples} samples each at temperature {stage.sampling.temperature}"
-            asked = _count(len(plan.prompts), "questions")
+            asked = _asked(plan, "questions")
             return f"{asked} of {stage.environment}/{stage.split}, {'greedy' if stage.sampling.greedy else how}"
         case SftPlan(stage=stage):
             found = 0 if stages_in(stage.source) else len(plan.conversations)
@@ -196,21 +229,33 @@ def _stage_line(plan: Plan) -> str:
             shown = _made_by(stage.source) or _count(len(plan.judged), f"prompts with {answers}judged answers")
             return f"{plan.loss.type}, {steps}{stage.prompts_per_step} prompts, {stage.epochs} epochs of {shown}"
         case LabelPlan(stage=stage):
-            asked = _count(len(plan.prompts), "prompts")
+            asked = _asked(plan, "prompts")
             steps = f", each step gone on with {stage.steps.continuations} times" if stage.steps else ""
             return f"{stage.answers} answers to each of {asked} of {stage.environment}/{stage.split}{steps}"
         case RejectionPlan(stage=stage):
-            asked = f"{_count(len(plan.prompts), 'prompts')} of {stage.environment}/{stage.split}"
+            asked = f"{_asked(plan, 'prompts')} of {stage.environment}/{stage.split}"
             by = "" if stage.by is None else f" by {stage.by.model}"
             return f"{stage.answers} answers{by} to each of {asked}, chosen: {', '.join(stage.choose)}"
         case RevisePlan(stage=stage):
-            asked = _count(len(plan.prompts), "prompts")
+            asked = _asked(plan, "prompts")
             by = f"{len(stage.principles)} principle{'s' if len(stage.principles) > 1 else ''}"
             rounds = f", {stage.rounds} rounds" if stage.rounds > 1 else ""
             return f"answers to {asked} of {stage.environment}/{stage.split}, criticised by {by} and revised{rounds}"
+        case PositionsPlan(stage=stage):
+            texts = _count(len(plan.train) + len(plan.test), "texts")
+            above = f"{stage.least}" + (f" to {stage.most}" if stage.most else " or more")
+            kind = f"of the {stage.top} likeliest tokens" if stage.top else "of all tokens"
+            return (
+                f"{stage.positions} positions to train on and {stage.test_positions} held-out ones of {texts}, entropy "
+                f"{kind} {above} nats"
+            )
+        case PredictPlan(stage=stage):
+            thoughts = 0 if stage.thought is None else stage.thought.samples
+            when = "at once" if not thoughts else f"after {thoughts} thought{'s' if thoughts > 1 else ''} each"
+            return f"the next token, {when}, at {_asked(plan, 'positions')} of {stage.environment}/{stage.split}"
         case ComparePlan(stage=stage):
             names = ", ".join(contestant.label for contestant in stage.contestants)
-            return f"{names}: {_count(len(plan.prompts), 'prompts')} of {stage.environment}/{stage.split}"
+            return f"{names}: {_asked(plan, 'prompts')} of {stage.environment}/{stage.split}"
         case ControlPlan(stage=stage):
             each = f"{stage.episodes} episodes from" if stage.episodes else f"{stage.length} steps of"
             what = "beginnings" if stage.episodes else "environments"
@@ -235,7 +280,7 @@ def _rl_line(plan: RlPlan) -> str:
         epochs = f"{stage.steps * stage.prompts_per_step / len(plan.prompts):.2g} epochs of " if plan.prompts else ""
         asked = (
             f"{stage.prompts_per_step} prompts x {stage.completions_per_prompt} completions = {stage.steps * samples} "
-            f"samples; {samples} a step, {learnt}; {epochs}{_count(len(plan.prompts), 'prompts')}"
+            f"samples; {samples} a step, {learnt}; {epochs}{_asked(plan, 'prompts')}"
         )
     return f"{plan.algorithm.type}, {stage.steps} steps x {asked}; reference model: {_reference(plan)}"
 
@@ -250,6 +295,12 @@ def _made_by(source: Table) -> str:
     names = ", ".join(f"'{name}'" for name in stages_in(source))
     others = ", and others" if source.get("type") == "mixture" else ""
     return f"what stage{'s' if ',' in names else ''} {names} will leave{others}" if names else ""
+
+
+def _asked(plan: AskingPlan, what: str) -> str:
+    if plan.environment.reads is not None:
+        return f"the {what} that stage '{plan.environment.reads}' will leave"
+    return _count(len(plan.prompts), what)
 
 
 def _count(number: int, what: str) -> str:

@@ -11,13 +11,14 @@ import torch
 from tutelage.config import BASE, LEAVES, Recipe, Stage, reads
 from tutelage.data.journal import Journal
 from tutelage.errors import ConfigError, RunFolderError
+from tutelage.models import describe, load_tokenizer
 from tutelage.pipelines.artefact import CARD, MANIFEST, Artefact, digest_of_model, given_models, seal
 from tutelage.pipelines.card import card
 from tutelage.pipelines.decide import BEGIN, Decision, begun, decide
 from tutelage.pipelines.figures import check_gates, figures, in_words
 from tutelage.pipelines.folder import RunFolder, read_result
 from tutelage.pipelines.keys import Key, key_of
-from tutelage.pipelines.plan import RunPlan, check_with_tokenizer, plan_recipe
+from tutelage.pipelines.plan import RunPlan, check_stage, check_with_tokenizer, plan_recipe
 from tutelage.report import build_report
 from tutelage.stages import (
     Plan,
@@ -105,7 +106,8 @@ class _Life:
             self.progress.note(f"{stage.name}: finished before; {decision.why}")
             artefact, result = decision.artefact, read_result(folder) or {}
         self.left[stage.name] = artefact
-        for left in (result[name] for name in ("saved", "reward_model", "judged", "conversations") if name in result):
+        kinds = ("saved", "reward_model", "judged", "conversations", "written")
+        for left in (result[name] for name in kinds if name in result):
             self.made[stage.name] = folder / Path(left).name  # the stage may have had another place when it wrote that
         if "saved" in result:
             self.model = self.made[stage.name]
@@ -126,7 +128,9 @@ class _Life:
         if isinstance(plan, PretrainPlan) and plan.from_nothing:
             begins = begin_from_nothing(plan, self.plan.recipe, folder, self.progress.note)
             check_with_tokenizer(self.plan, stage.name, begins)  # what follows too, before time is spent
-        plan = completed(plan, self.made, begins, folder, self.progress.note)
+        planned, plan = plan, completed(plan, self.made, begins, folder, self.progress.note)
+        if plan is not planned and begins is not None:
+            check_stage(plan, begins, load_tokenizer(begins), describe(begins).context)
         steps = getattr(plan, "total_steps", 0)  # stages that train have some
         self.progress.begin_stage(stage.name, stage.type, index + 1, len(self.plan.stages), steps)
         run = StageRun(
@@ -149,9 +153,10 @@ class _Life:
 
     def _inputs(self, stage: Stage) -> dict[str, str]:
         """The digests of all that a stage reads."""
-        earlier = self.plan.recipe.before(stage.name)
-        given = {name: digest_of_model(self.given[name]) for name in given_models(stage, self.plan.recipe)}
-        return given | {name: self.left[name].digest for name in reads(stage, earlier)}
+        recipe = self.plan.recipe
+        given = {name: digest_of_model(self.given[name]) for name in given_models(stage, recipe)}
+        made = reads(stage, recipe.before(stage.name), recipe.environments)
+        return given | {name: self.left[name].digest for name in made}
 
     def _check_inputs(self, names: Collection[str]) -> None:
         for name in names:
@@ -189,7 +194,8 @@ class _Life:
 
     def _write_cards(self) -> None:
         """Beside each model its card, with what was found out about it so far."""
-        finished = {stage.name: stage for stage in self.plan.recipe.stage if stage.name in self.left}
+        recipe = self.plan.recipe
+        finished = {stage.name: stage for stage in recipe.stage if stage.name in self.left}
         found = {name: figures(read_result(self.left[name].folder) or {"type": ""}) for name in finished}
         for name, stage in finished.items():
             if not (self.left[name].folder / "model").is_dir():
@@ -197,9 +203,10 @@ class _Life:
             reports = [
                 (other.name, found[other.name])
                 for other in finished.values()
-                if other.type == "evaluate" and name in reads(other, self.plan.recipe.before(other.name))
+                if other.type in ("evaluate", "predict")
+                and name in reads(other, recipe.before(other.name), recipe.environments)
             ]
-            text = card(self.plan.recipe, stage, self.left[name].key.inputs, found[name], reports)
+            text = card(recipe, stage, self.left[name].key.inputs, found[name], reports)
             path = self.left[name].folder / "model" / CARD
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 path.write_text(text, encoding="utf-8")

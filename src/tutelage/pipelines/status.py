@@ -37,7 +37,7 @@ def run_status(out: Path, recipe: Recipe | None = None, force: Collection[str] =
     digests: dict[str, str] = {}
     for stage_plan in plan.stages:
         stage = stage_plan.stage
-        names = reads(stage, recipe.before(stage.name))
+        names = reads(stage, recipe.before(stage.name), recipe.environments)
         anew = [name for name in names if name not in digests]
         if anew:
             yield StageStatus(stage, Decision("runs", f"its input '{anew[0]}' is made anew"))

@@ -43,7 +43,9 @@ class StageRecord:
     @property
     def scores(self) -> Scores:
         """An evaluation's scores by question; empty for any other stage and before the end."""
-        return self.result.get("scores", {}) if self.result is not None and self.kind == "evaluate" else {}
+        if self.result is None or self.kind not in ("evaluate", "predict"):
+            return {}
+        return self.result.get("scores", {})
 
 
 class SampleLog:

@@ -172,6 +172,8 @@ def _comparison(first: StageRecord, later: StageRecord) -> Comparison | None:
 
 
 def _decoding(table: dict[str, Any]) -> str:
+    if table.get("type") == "predict":
+        return "the likeliest next token"
     temperature = (table.get("sampling") or {}).get("temperature", 0.0)
     how = "greedy" if temperature == 0 else f"temperature {temperature:g}"
     samples = table.get("samples", 1)

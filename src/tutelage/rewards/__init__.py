@@ -21,6 +21,7 @@ from tutelage.rewards.maths import MathsReward
 from tutelage.rewards.mixed import MixedReward
 from tutelage.rewards.numeric import NumericReward
 from tutelage.rewards.pattern import RegexReward
+from tutelage.rewards.prediction import PredictionReward
 from tutelage.rewards.suite import RewardSuite
 from tutelage.rewards.task import TaskReward
 
@@ -34,6 +35,7 @@ REWARDS: Final[Mapping[str, type[Reward]]] = {
     "majority": MajorityReward,
     "maths": MathsReward,
     "numeric": NumericReward,
+    "prediction": PredictionReward,
     "regex": RegexReward,
     "reasoning-gym": GymReward,
     "task": TaskReward,
@@ -93,6 +95,7 @@ __all__ = [
     "MathsReward",
     "MixedReward",
     "NumericReward",
+    "PredictionReward",
     "RegexReward",
     "Reward",
     "RewardSuite",

@@ -29,12 +29,18 @@ _INTEGER = re.compile(r"[0-9]+")
 
 
 def last_box(text: str) -> str | None:
-    r"""What the last `\boxed{...}` holds. None where there is none, or where it is never closed."""
+    r"""What the last `\boxed{...}` holds, trimmed. None where there is none, or where it is never closed."""
+    inside = boxed(text)
+    return None if inside is None else inside.strip()
+
+
+def boxed(text: str) -> str | None:
+    """The same to the last blank."""
     boxes = list(_BOX.finditer(text))
     if not boxes:
         return None
-    inside = _group(text, boxes[-1].end() - 1)
-    return None if inside is None else inside[1:-1].strip()
+    group = _group(text, boxes[-1].end() - 1)
+    return None if group is None else group[1:-1]
 
 
 def refusal(answer: str, gold: str) -> str | None:

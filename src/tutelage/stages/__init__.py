@@ -12,6 +12,8 @@ from tutelage.config import (
     EvaluateStage,
     LabelStage,
     PlayStage,
+    PositionsStage,
+    PredictStage,
     PreferenceStage,
     PretrainStage,
     PruneStage,
@@ -28,11 +30,14 @@ from tutelage.stages.context import Result, StageRun, write_json
 from tutelage.stages.control import ControlPlan, plan_control, run_control
 from tutelage.stages.conversations import made_conversations, stages_in
 from tutelage.stages.evaluate import EvaluatePlan, plan_evaluate, run_evaluate
+from tutelage.stages.information_gain import InformationGain
 from tutelage.stages.judged import rows_of_prompts
 from tutelage.stages.label import LabelPlan, plan_label, run_label
 from tutelage.stages.labelled import labelled
 from tutelage.stages.model_rewards import refuse_other_tokenizers
 from tutelage.stages.play import PlayPlan, plan_play, run_play
+from tutelage.stages.positions import PositionsPlan, check_lengths, plan_positions, run_positions
+from tutelage.stages.predict import PredictPlan, check_predictions, plan_predict, run_predict
 from tutelage.stages.preference import PreferencePlan, plan_preference, run_preference
 from tutelage.stages.pretrain import (
     PretrainPlan,
@@ -61,10 +66,15 @@ Plan = (
     | LabelPlan
     | RevisePlan
     | RejectionPlan
+    | PositionsPlan
+    | PredictPlan
     | ComparePlan
     | ControlPlan
     | PlayPlan
 )
+
+AskingPlan = EvaluatePlan | LabelPlan | RejectionPlan | RevisePlan | ComparePlan | PredictPlan | RlPlan
+"""What has prompts to ask."""
 
 
 def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
@@ -92,6 +102,10 @@ def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
             return plan_revise(stage, recipe, must_reach)
         case RejectionStage():
             return plan_rejection(stage, recipe, must_reach)
+        case PositionsStage():
+            return plan_positions(stage, recipe, must_reach)
+        case PredictStage():
+            return plan_predict(stage, recipe, must_reach)
         case CompareStage():
             return plan_compare(stage, recipe, must_reach)
         case ControlStage():
@@ -123,6 +137,10 @@ def run_stage(plan: Plan, run: StageRun) -> Result:
             return run_revise(plan, run)
         case RejectionPlan():
             return run_rejection(plan, run)
+        case PositionsPlan():
+            return run_positions(plan, run)
+        case PredictPlan():
+            return run_predict(plan, run)
         case ComparePlan():
             return run_compare(plan, run)
         case ControlPlan():
@@ -149,17 +167,32 @@ def completed(
             return replace(plan, conversations=made_conversations(stage.source, made, f"{stage.name}.source"))
         case RewardModelPlan(stage=stage) | PreferencePlan(stage=stage) if stage.source.get("type") == "stage":
             return replace(plan, judged=labelled(made[stage.source["stage"]]))
+        case EvaluatePlan() | LabelPlan() | RejectionPlan() | RevisePlan() | ComparePlan() | PredictPlan() | RlPlan():
+            return _with_prompts(plan, made)
         case _:
             return plan
 
 
+def _with_prompts(plan: AskingPlan, made: Mapping[str, Path]) -> AskingPlan:
+    """The plan with the prompts that a stage before it has made, where its environment asks those."""
+    if plan.environment.reads is None:
+        return plan
+    environment = plan.environment.completed(made)
+    prompts = environment.prompts(plan.stage.split)[: getattr(plan.stage, "questions", None)]
+    return replace(plan, environment=environment, prompts=prompts)
+
+
 __all__ = [
+    "AskingPlan",
     "ComparePlan",
     "ControlPlan",
     "EvaluatePlan",
+    "InformationGain",
     "LabelPlan",
     "Plan",
     "PlayPlan",
+    "PositionsPlan",
+    "PredictPlan",
     "PreferencePlan",
     "PretrainPlan",
     "PrunePlan",
@@ -171,7 +204,9 @@ __all__ = [
     "SftPlan",
     "StageRun",
     "begin_from_nothing",
+    "check_lengths",
     "check_model",
+    "check_predictions",
     "check_revisions",
     "completed",
     "plan_stage",

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from tutelage.config import CompareStage, EvaluateStage, LabelStage, Recipe, RejectionStage, Sampling
 from tutelage.engines import Engine, build_engine
-from tutelage.environments import environment_of
+from tutelage.environments import Environment
 from tutelage.errors import FailedSamplesError
 from tutelage.models import Policy
 from tutelage.rewards import BackgroundScoring, Reward, RewardSuite
 from tutelage.rollouts import Beginning, go_on, prompts_begun, record_samples
 from tutelage.seeds import derive_seed
-from tutelage.stages.context import StageRun, prompts_of
+from tutelage.stages.context import StageRun, environment_of, prompts_of
 from tutelage.stages.model_rewards import stage_rewards, with_models
 from tutelage.types import Group, Prompt
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 def plan_questions(
     stage: EvaluateStage | LabelStage | RejectionStage | CompareStage, recipe: Recipe, must_reach: bool
-) -> tuple[tuple[Reward, ...], Sequence[Prompt]]:
-    """The rewards of a stage and the prompts that it asks, as many as its `questions`. Raises with the remedy."""
-    environment = environment_of(recipe, stage.environment)
+) -> tuple[Environment, tuple[Reward, ...], Sequence[Prompt]]:
+    """A stage's environment and rewards, and as many prompts as its `questions`. Raises with the remedy."""
+    environment = environment_of(stage.environment, stage.name, recipe)
     rewards = stage_rewards(stage, stage.rewards, recipe, environment)
-    return rewards, prompts_of(environment, stage.split, must_reach)[: stage.questions]
+    return environment, rewards, prompts_of(environment, stage.split, must_reach)[: stage.questions]
 
 
 @dataclass(frozen=True, slots=True)

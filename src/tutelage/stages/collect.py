@@ -16,6 +16,7 @@ from tutelage.data.answers import render_answer
 from tutelage.engines import Engine
 from tutelage.environments import SelfPlay
 from tutelage.errors import FailedSamplesError, NothingToLearnError
+from tutelage.functional import advantages
 from tutelage.models import Policy
 from tutelage.rewards import BackgroundScoring, RewardSuite
 from tutelage.rollouts import play_out, prompts_of_step, record_samples, roll_out
@@ -60,7 +61,7 @@ class Collector:
             self._seen += groups
             record_samples(self.run.samples, stage.name, step + 1, groups)
             self._refuse_failures(groups)
-            informative = self.plan.algorithm.informative(*rewards_of(groups)).tolist()
+            informative = self._informative(groups, step).tolist()
             kept += [group for group, keeps in zip(groups, informative, strict=True) if keeps and self._in_band(group)]
             if len(kept) == stage.prompts_per_step:
                 break
@@ -186,6 +187,15 @@ class Collector:
         seconds[0] += sampled - started
         seconds[1] += perf_counter() - sampled
         return groups
+
+    def _informative(self, groups: Sequence[Group], step: int) -> Tensor:
+        """[P] bool: by the algorithm's own measure, or, where the stage says from when on, by their spread."""
+        rewards_PG, valid_PG = rewards_of(groups)
+        if self.stage.dynamic_from is None:
+            return self.plan.algorithm.informative(rewards_PG, valid_PG)
+        if step < self.stage.dynamic_from:
+            return torch.ones(len(groups), dtype=torch.bool)
+        return advantages.group_centred(rewards_PG, valid_PG).ne(0).any(1)
 
     def _what_was_seen(self, step: int, kept: int) -> str:
         stage, algorithm = self.stage, self.plan.algorithm

@@ -12,6 +12,7 @@ import torch
 from tutelage.config import CompareStage, Contestant, Recipe
 from tutelage.data.packing import Row, pack
 from tutelage.engines import build_engine
+from tutelage.environments import Environment
 from tutelage.evaluation import summarise
 from tutelage.functional.best_of import best_of_n_kl
 from tutelage.models import Policy
@@ -33,17 +34,18 @@ class ComparePlan:
     """The stage with everything resolved that can be known before a weight is loaded."""
 
     stage: CompareStage
+    environment: Environment
     rewards: tuple[Reward, ...]
     prompts: Sequence[Prompt]
 
 
 def plan_compare(stage: CompareStage, recipe: Recipe, must_reach: bool) -> ComparePlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
-    rewards, prompts = plan_questions(stage, recipe, must_reach)
+    plan = ComparePlan(stage, *plan_questions(stage, recipe, must_reach))
     for i, contestant in enumerate(stage.contestants):
         if contestant.by is not None:
             refuse_unknown_models([contestant.by], recipe.before(stage.name), f"{stage.name}.contestants[{i}].by")
-    return ComparePlan(stage, rewards, prompts)
+    return plan
 
 
 def run_compare(plan: ComparePlan, run: StageRun) -> Result:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tutelage.config import LabelStage, Recipe, StepLabels
 from tutelage.data.preferences import Judged
+from tutelage.environments import Environment
 from tutelage.errors import ConfigError
 from tutelage.rewards import Reward
 from tutelage.rollouts import record_samples
@@ -22,6 +23,7 @@ class LabelPlan:
     """The stage with everything resolved that can be known before a weight is loaded."""
 
     stage: LabelStage
+    environment: Environment
     rewards: tuple[Reward, ...]
     prompts: Sequence[Prompt]
 

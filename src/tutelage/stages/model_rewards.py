@@ -23,9 +23,11 @@ from tutelage.rewards.base import Fault, Outcome, Spread, Told
 from tutelage.rewards.thinking import Reads, refuse_idle_tag
 from tutelage.stages.context import StageRun
 from tutelage.stages.implicit_reward import ImplicitReward
+from tutelage.stages.information_gain import InformationGain
 from tutelage.stages.local_judge import LocalJudge
 from tutelage.stages.named_models import refuse_other_tokens, refuse_unknown_models
 from tutelage.stages.steps import Reduction, score_answers, score_steps, with_steps
+from tutelage.training import State
 from tutelage.types import Group, Prompt, Sample
 
 _EMPTY: Final = Fault("it has no token to be scored at")
@@ -176,6 +178,7 @@ LoadedReward = ModelReward | ImplicitReward | LocalJudge
 MODEL_REWARDS: Final[Mapping[str, type[Reward]]] = {
     "reward-model": ModelReward,
     "implicit": ImplicitReward,
+    "information-gain": InformationGain,
     "local-judge": LocalJudge,
 }
 
@@ -194,12 +197,29 @@ def stage_rewards(
             reward.refuse_unknown_model(stage, recipe, f"{where}[{i}]")
         if isinstance(reward, LocalJudge | JudgeReward) and reward.mode == "pairs":
             _refuse_nothing_to_compare(stage, f"{where}[{i}].mode")
+        if isinstance(reward, InformationGain) and not isinstance(stage, RlStage):
+            raise ConfigError(
+                f"{where}[{i}]: 'information-gain' compares a policy in training with its reference, which only rl "
+                "stages have; take a predict stage"
+            )
     return rewards
 
 
-def with_models(rewards: Sequence[Reward], run: StageRun) -> tuple[Reward, ...]:
-    """The rewards with their models in memory."""
-    return tuple(reward.loaded(run) if isinstance(reward, LoadedReward) else reward for reward in rewards)
+def with_models(rewards: Sequence[Reward], run: StageRun, state: State | None = None) -> tuple[Reward, ...]:
+    """The rewards with their models in memory.
+
+    Args:
+        state: what an rl stage trains, and its reference.
+    """
+    return tuple(_ready(reward, run, state) for reward in rewards)
+
+
+def _ready(reward: Reward, run: StageRun, state: State | None) -> Reward:
+    if isinstance(reward, LoadedReward):
+        return reward.loaded(run)
+    if isinstance(reward, InformationGain) and state is not None and state.reference is not None:
+        return reward.between(state.policy, state.reference)
+    return reward
 
 
 def refuse_other_tokenizers(rewards: Sequence[Reward], policy: Path, where: str) -> None:

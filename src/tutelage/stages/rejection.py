@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from tutelage.config import BASE, Recipe, RejectionStage, newest
+from tutelage.environments import Environment
 from tutelage.errors import NothingToLearnError, RunFolderError
 from tutelage.rewards import Reward
 from tutelage.rewards.chat_server import require_client
@@ -30,6 +31,7 @@ class RejectionPlan:
     """The stage with everything resolved that can be known before a weight is loaded."""
 
     stage: RejectionStage
+    environment: Environment
     rewards: tuple[Reward, ...]
     prompts: Sequence[Prompt]
 

@@ -10,12 +10,12 @@ from tutelage.config import Principle, Recipe, ReviseStage
 from tutelage.data.chat import has_template, render_prompt
 from tutelage.data.preferences import Judged
 from tutelage.engines import build_engine
-from tutelage.environments import environment_of
+from tutelage.environments import Environment
 from tutelage.errors import DataError, ModelError, NothingToLearnError
 from tutelage.models import context_length
 from tutelage.rollouts import check_prompts, record_samples, roll_out
 from tutelage.seeds import derive_seed
-from tutelage.stages.context import Result, StageRun, prompts_of
+from tutelage.stages.context import Result, StageRun, environment_of, prompts_of
 from tutelage.stages.labelled import write_labels
 from tutelage.types import Group, Message, Prompt
 
@@ -28,13 +28,14 @@ class RevisePlan:
     """The stage with everything resolved that can be known before a weight is loaded."""
 
     stage: ReviseStage
+    environment: Environment
     prompts: Sequence[Prompt]
 
 
 def plan_revise(stage: ReviseStage, recipe: Recipe, must_reach: bool) -> RevisePlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
-    environment = environment_of(recipe, stage.environment)
-    return RevisePlan(stage, prompts_of(environment, stage.split, must_reach)[: stage.questions])
+    environment = environment_of(stage.environment, stage.name, recipe)
+    return RevisePlan(stage, environment, prompts_of(environment, stage.split, must_reach)[: stage.questions])
 
 
 def check_revisions(plan: RevisePlan, tokenizer: PreTrainedTokenizerBase, context: int) -> None:

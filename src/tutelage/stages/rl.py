@@ -23,7 +23,7 @@ def run_rl(plan: RlPlan, run: StageRun) -> Result:
     start = None if critic is None or critic.start is None else run.load_reward_model(critic.start)
     state = run.begin(first_state(plan, policy, start, load_teacher(plan, run, policy)))
     engine = build_engine(run.recipe.engine, policy)
-    with RewardSuite(with_models(plan.rewards, run), plan.stage.reward_timeout) as suite:
+    with RewardSuite(with_models(plan.rewards, run, state), plan.stage.reward_timeout) as suite:
         collector = Collector(plan, run, engine, suite, state.memory.found)
         task = RlTask(plan, run, collector, texts_of(plan, run, policy))
         try:

@@ -10,11 +10,12 @@ from tutelage.algorithms import Algorithm, Distillation, build_algorithm
 from tutelage.config import Recipe, RlStage, nearest
 from tutelage.data import Conversation
 from tutelage.data.packing import Row
-from tutelage.environments import Environment, SelfPlay, environment_of
+from tutelage.environments import Corpus, Environment, SelfPlay
 from tutelage.errors import ConfigError
 from tutelage.rewards import Reward
-from tutelage.stages.context import prompts_of
+from tutelage.stages.context import environment_of, prompts_of
 from tutelage.stages.conversations import conversation_rows, load_conversations
+from tutelage.stages.information_gain import InformationGain
 from tutelage.stages.model_rewards import stage_rewards
 from tutelage.stages.named_models import refuse_unknown_models
 from tutelage.stages.self_play import check_self_play
@@ -48,9 +49,11 @@ class RlPlan:
     def holds_reference(self) -> bool:
         """Is the anchor a model of its own? With LoRA it is the policy without its adapter.
 
-        Not so for the exact KL, whose two distributions are wanted side by side.
+        Not so for the exact KL, whose two distributions are wanted side by side. A reward may want one, too.
         """
         algorithm, stage = self.algorithm, self.stage
+        if gains(self.rewards):
+            return True
         apart = stage.lora is None or stage.reference.model is not None or algorithm.kl_estimator == "exact"
         return algorithm.needs_reference and apart
 
@@ -58,7 +61,7 @@ class RlPlan:
 def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
     algorithm = build_algorithm(stage.algorithm, f"{stage.name}.algorithm")
-    environment = environment_of(recipe, stage.environment)
+    environment = environment_of(stage.environment, stage.name, recipe)
     if isinstance(environment, SelfPlay):
         check_self_play(stage, algorithm, environment)
     algorithm.check_group_size(stage.completions_per_prompt, f"{stage.name}.completions_per_prompt")
@@ -72,9 +75,14 @@ def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
             f"{stage.name}.updates_per_epoch: {stage.updates_per_epoch} updates cannot be cut out of "
             f"{stage.prompts_per_step} prompts; raise prompts_per_step or lower updates_per_epoch"
         )
-    _refuse_contradictions(stage, algorithm, recipe)
     rewards = stage_rewards(stage, stage.rewards, recipe, environment)
+    _refuse_contradictions(stage, algorithm, recipe, rewards)
     _refuse_unrewarded(stage, rewards, environment)
+    if gains(rewards) and not isinstance(environment, Corpus):
+        raise ConfigError(
+            f"{stage.name}.rewards: 'information-gain' is about the next tokens of an environment of the type "
+            f"'corpus', and '{stage.environment}' is '{environment.type}'; take the reward 'task'"
+        )
     if algorithm.needs_process and not any(_always_spreads(reward) for reward in rewards):
         raise ConfigError(
             f"{stage.name}.rewards: '{algorithm.type}' reads what single tokens earned, and none of these tells, from "
@@ -125,11 +133,26 @@ def text_rows(plan: RlPlan, tokenizer: PreTrainedTokenizerBase, context: int) ->
     return conversation_rows(tokenizer, plan.texts, stage.pretraining.loss_on, context, budget, where)
 
 
-def _refuse_contradictions(stage: RlStage, algorithm: Algorithm, recipe: Recipe) -> None:
+def gains(rewards: Sequence[Reward]) -> list[InformationGain]:
+    """The rewards that compare the policy with the reference."""
+    return [reward for reward in rewards if isinstance(reward, InformationGain)]
+
+
+def _refuse_contradictions(stage: RlStage, algorithm: Algorithm, recipe: Recipe, rewards: Sequence[Reward]) -> None:
     """Options that cannot hold together, or would change nothing."""
     name = stage.name
     teacher = stage.reference.model
-    if (stage.reference.moves or teacher is not None) and not algorithm.needs_reference:
+    if gains(rewards) and not stage.reference.moves:
+        raise ConfigError(
+            f"{name}.reference: 'information-gain' compares with a policy that sees no thought and follows this one; "
+            "set reference = { ema = 0.999 }"
+        )
+    if stage.dynamic_from is not None and stage.completions_per_prompt < 2:
+        raise ConfigError(
+            f"{name}.dynamic_from: one answer to a prompt is always a group of equal rewards; set "
+            "completions_per_prompt to 2 or more, or leave it out"
+        )
+    if (stage.reference.moves or teacher is not None) and not (algorithm.needs_reference or gains(rewards)):
         raise ConfigError(f"{name}.reference: '{algorithm.type}' has no reference here; set algorithm.kl above 0")
     if teacher is not None and teacher not in (known := recipe.policies_before(name)):
         raise ConfigError(

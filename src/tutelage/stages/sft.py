@@ -74,6 +74,11 @@ def _demonstrations(table: Table, split: Split, recipe: Recipe, where: str, must
             f"number, or none for all }} (given: {table})"
         )
     environment = environment_of(recipe, name)
+    if environment.reads is not None:
+        raise ConfigError(
+            f"{where}: the prompts of '{name}' are still to be made by the stage '{environment.reads}'; give the file "
+            "that it leaves as path, in a recipe of its own"
+        )
     prompts = prompts_of(environment, split, must_reach)[:limit]
     return [
         Conversation(
