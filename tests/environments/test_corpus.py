@@ -12,6 +12,7 @@ from tests.rewards.made import sample
 from tutelage.data.positions import Position, write_positions
 from tutelage.environments import Corpus, build_environment, gold_failures, overlap
 from tutelage.errors import ConfigError, DataError
+from tutelage.stages.context import prompts_of
 
 POSITIONS = [
     Position("train/0", "train", "The sky is", " blue.", (5, 6), (9, 8), (1, 2, 3), 1.2),
@@ -65,11 +66,27 @@ def test_the_entropy_chooses(path: Path) -> None:
 
 def test_what_a_stage_makes_is_there_once_it_has_run(path: Path) -> None:
     environment = build(stage="look", least=0.5)
-    assert (environment.reads, environment.prompts("train")) == ("look", ())
+    assert environment.reads == ("look",)
+    assert prompts_of(environment, "train", must_reach=True) == ()
     ready = environment.completed({"look": path})
-    assert ready.reads is None
+    assert ready.reads == ()
     assert [prompt.id for prompt in ready.prompts("train")] == ["train/0"]
-    assert build(path=str(path)).reads is None
+    assert build(path=str(path)).reads == ()
+
+
+def test_it_may_be_a_part_of_a_mixture(path: Path) -> None:
+    others = {"sums": {"type": "arithmetic", "train_questions": 6, "test_questions": 3}}
+    others["words"] = {"type": "corpus", "stage": "look"}
+    parts = [{"environment": "sums"}, {"environment": "words"}]
+    mixture = build_environment({"type": "mixture", "parts": parts}, "environments.both", others)
+    assert mixture.reads == ("look",)
+    assert prompts_of(mixture, "train", must_reach=True) == ()
+    ready = mixture.completed({"look": path})
+    assert ready.reads == ()
+    asked = ready.prompts("test")
+    assert sorted(prompt.part or "" for prompt in asked) == ["sums"] * 3 + ["words"]
+    (word,) = (prompt for prompt in asked if prompt.part == "words")
+    assert ready.scorer().score(word, sample(r"\boxed{ white}")) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,19 @@ def test_an_environment_names_a_stage_before_its_user_that_leaves_prompts(tmp_pa
     assert "nothing after 'look' uses the prompts that it leaves" in refused(stages, elsewhere)
 
 
+def test_a_mixture_reads_what_its_parts_read(tmp_path: Path) -> None:
+    top = "[environments.sums]\ntype = 'arithmetic'\ntest_questions = 5\ntrain_questions = 5\nmaximum = 9\n"
+    top += "[environments.both]\ntype = 'mixture'\nparts = [{ environment = 'sums' }, { environment = 'words' }]\n"
+    stage = PLAIN.replace('"predict"', '"evaluate"\nsampling = { max_new_tokens = 3, temperature = 0.0 }')
+    path = write(tmp_path, POSITIONS + stage.replace('"words"', '"both"'), 'stage = "look"', top)
+    lines = list(plan_recipe(read_recipe(path)).lines())
+    assert any("the questions that stage 'look' will leave of both/test" in line for line in lines)
+    assert any("reads look; leaves report" in line for line in lines)
+    run_recipe(read_recipe(path), tmp_path / "run", Quiet())
+    result = json.loads((tmp_path / "run/stages/02-at-once/result.json").read_text())
+    assert {name: numbers["n"] for name, numbers in result["parts"].items()} == {"sums": 5, "words": 12}
+
+
 def test_only_what_reads_positions_runs_again_when_these_change(tmp_path: Path) -> None:
     path = write(tmp_path, POSITIONS + PLAIN)
     run_recipe(read_recipe(path), tmp_path / "run", Quiet())

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
+from tutelage.config.figures import parts_of
 from tutelage.config.part import Table
 from tutelage.config.stages import ModelStage, Stage
 from tutelage.errors import ConfigError
@@ -60,9 +61,10 @@ class Reference:
 
 def references(stage: Stage, environments: Mapping[str, Table]) -> Iterator[Reference]:
     """Every place of a stage that may name another one; what is no stage's name there is a folder, or "base"."""
-    name = getattr(stage, "environment", None)
-    if name is not None and isinstance(made := environments.get(name, {}).get("stage"), str):
-        yield Reference(f"environment (environments.{name}.stage)", made, _ASKED)
+    asked = getattr(stage, "environment", None)
+    for name in [] if asked is None else [asked, *parts_of(environments.get(asked, {}))]:
+        if isinstance(made := environments.get(name, {}).get("stage"), str):
+            yield Reference(f"environment (environments.{name}.stage)", made, _ASKED)
     for where, table, key, value in _texts(stage.model_dump(mode="json"), "", ""):
         wanted = _WANTED.get((table, key))
         if wanted is None:

@@ -23,10 +23,10 @@ from tutelage.environments.verdicts import Verdicts
 
 ENVIRONMENTS: Final[Mapping[str, type[Environment]]] = {
     "arithmetic": Arithmetic,
+    "corpus": Corpus,
     "mixture": Mixture,
     "game": Game,
     "programs": Programs,
-    "corpus": Corpus,
     "questions": Questions,
     "reasoning-gym": ReasoningGym,
     "verdicts": Verdicts,

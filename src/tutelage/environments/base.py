@@ -33,12 +33,12 @@ class Environment(Part, ABC):
         return ()
 
     @property
-    def reads(self) -> str | None:
-        """The stage of the same recipe whose prompts it asks. Until that has run it has none."""
-        return None
+    def reads(self) -> tuple[str, ...]:
+        """The stages of the same recipe that make its prompts. Until these have run it has none to give."""
+        return ()
 
     def completed(self, made: Mapping[str, Path]) -> Environment:
-        """The same once that stage has run. `made`: what stages have left, by name."""
+        """The same once those stages have run. `made`: what stages have left, by name."""
         return self
 
     @abstractmethod

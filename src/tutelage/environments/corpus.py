@@ -50,15 +50,13 @@ class Corpus(Environment):
         return self
 
     @property
-    def reads(self) -> str | None:
-        return self.stage
+    def reads(self) -> tuple[str, ...]:
+        return () if self.stage is None else (self.stage,)
 
     def completed(self, made: Mapping[str, Path]) -> Corpus:
         return self if self.stage is None else self.model_copy(update={"stage": None, "path": made[self.stage]})
 
     def prompts(self, split: Split) -> Sequence[Prompt]:
-        if self.path is None:
-            return ()
         own = [position for position in self._positions if position.split == split]
         asked = [self._prompt(position) for position in own if position.entropy >= self.least]
         if not asked:
@@ -73,7 +71,7 @@ class Corpus(Environment):
 
     @cached_property
     def _positions(self) -> list[Position]:
-        assert self.path is not None, "read only when there is a file"
+        assert self.path is not None, "the stage that makes its prompts has not run"
         return read_positions(self.path)
 
     def _prompt(self, position: Position) -> Prompt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
@@ -62,6 +63,15 @@ class Mixture(Environment):
                 raise ConfigError(f"{place}: '{name}' is a part already; add its weights up")
         ready = self.model_copy()
         ready._environments = {name: build(name) for name in self.part_names}
+        return ready
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(stage for each in self._environments.values() for stage in each.reads))
+
+    def completed(self, made: Mapping[str, Path]) -> Mixture:
+        ready = self.model_copy()
+        ready._environments = {name: each.completed(made) for name, each in self._environments.items()}
         return ready
 
     def prompts(self, split: Split) -> Sequence[Prompt]:

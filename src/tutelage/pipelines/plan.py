@@ -161,11 +161,11 @@ def check_stage(plan: Plan, model: Path, tokenizer: PreTrainedTokenizerBase, con
             for i, reward in enumerate(plan.rewards):
                 if isinstance(reward, InformationGain):
                     where = f"{stage.name}.rewards[{i}]"
-                    reward.check_prompts(tokenizer, plan.prompts, stage.sampling, context, where)
+                    reward.check_prompts(tokenizer, plan.prompts, stage.longest_sampling, context, where)
             longest = _check_asked(plan, stage.longest_sampling, model, tokenizer, context)
-            _check_room(stage, longest, stage.longest_sampling.max_new_tokens)
-        case EvaluatePlan(stage=stage) | LabelPlan(stage=stage) | RejectionPlan(stage=stage) | ComparePlan(stage=stage):
-            _check_asked(plan, stage.sampling, model, tokenizer, context)
+            _check_microbatch(stage, longest, stage.longest_sampling.max_new_tokens)
+        case EvaluatePlan() | LabelPlan() | RejectionPlan() | ComparePlan():
+            _check_asked(plan, plan.stage.sampling, model, tokenizer, context)
         case ControlPlan() | PlayPlan() | PrunePlan():
             pass
 
@@ -182,7 +182,7 @@ def _check_asked(
     return check_prompts(tokenizer, plan.prompts, sampling, context, plan.stage.name)
 
 
-def _check_room(stage: RlStage, prompt: int, new: int) -> None:
+def _check_microbatch(stage: RlStage, prompt: int, new: int) -> None:
     """Raises DataError where a micro-batch could not hold one sequence of so many tokens."""
     if prompt + new > stage.tokens_per_microbatch:
         raise DataError(
@@ -298,8 +298,8 @@ def _made_by(source: Table) -> str:
 
 
 def _asked(plan: AskingPlan, what: str) -> str:
-    if plan.environment.reads is not None:
-        return f"the {what} that stage '{plan.environment.reads}' will leave"
+    if plan.environment.reads:
+        return f"the {what} that stage '{', '.join(plan.environment.reads)}' will leave"
     return _count(len(plan.prompts), what)
 
 

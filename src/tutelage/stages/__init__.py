@@ -73,7 +73,7 @@ Plan = (
     | PlayPlan
 )
 
-AskingPlan = EvaluatePlan | LabelPlan | RejectionPlan | RevisePlan | ComparePlan | PredictPlan | RlPlan
+AskingPlan = EvaluatePlan | LabelPlan | RevisePlan | RejectionPlan | ComparePlan | PredictPlan | RlPlan
 """What has prompts to ask."""
 
 
@@ -167,7 +167,7 @@ def completed(
             return replace(plan, conversations=made_conversations(stage.source, made, f"{stage.name}.source"))
         case RewardModelPlan(stage=stage) | PreferencePlan(stage=stage) if stage.source.get("type") == "stage":
             return replace(plan, judged=labelled(made[stage.source["stage"]]))
-        case EvaluatePlan() | LabelPlan() | RejectionPlan() | RevisePlan() | ComparePlan() | PredictPlan() | RlPlan():
+        case EvaluatePlan() | LabelPlan() | RevisePlan() | RejectionPlan() | ComparePlan() | PredictPlan() | RlPlan():
             return _with_prompts(plan, made)
         case _:
             return plan
@@ -175,7 +175,7 @@ def completed(
 
 def _with_prompts(plan: AskingPlan, made: Mapping[str, Path]) -> AskingPlan:
     """The plan with the prompts that a stage before it has made, where its environment asks those."""
-    if plan.environment.reads is None:
+    if not plan.environment.reads:
         return plan
     environment = plan.environment.completed(made)
     prompts = environment.prompts(plan.stage.split)[: getattr(plan.stage, "questions", None)]

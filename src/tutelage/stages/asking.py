@@ -16,7 +16,7 @@ from tutelage.models import Policy
 from tutelage.rewards import BackgroundScoring, Reward, RewardSuite
 from tutelage.rollouts import Beginning, go_on, prompts_begun, record_samples
 from tutelage.seeds import derive_seed
-from tutelage.stages.context import StageRun, environment_of, prompts_of
+from tutelage.stages.context import StageRun, environment_before, prompts_of
 from tutelage.stages.model_rewards import stage_rewards, with_models
 from tutelage.types import Group, Prompt
 
@@ -28,7 +28,7 @@ def plan_questions(
     stage: EvaluateStage | LabelStage | RejectionStage | CompareStage, recipe: Recipe, must_reach: bool
 ) -> tuple[Environment, tuple[Reward, ...], Sequence[Prompt]]:
     """A stage's environment and rewards, and as many prompts as its `questions`. Raises with the remedy."""
-    environment = environment_of(stage.environment, stage.name, recipe)
+    environment = environment_before(recipe, stage.environment, stage.name)
     rewards = stage_rewards(stage, stage.rewards, recipe, environment)
     return environment, rewards, prompts_of(environment, stage.split, must_reach)[: stage.questions]
 

@@ -15,8 +15,7 @@ from safetensors import SafetensorError
 
 from tutelage.config import LEAVES, Lora, Recipe, Stage, nearest
 from tutelage.data.journal import Journal
-from tutelage.environments import Environment
-from tutelage.environments import environment_of as declared_environment
+from tutelage.environments import Environment, environment_of
 from tutelage.errors import ConfigError, RunFolderError, UnreachableError
 from tutelage.kernels import find_compiler
 from tutelage.models import Policy, RewardModel, load_policy, load_reward_model, pick_compute
@@ -127,21 +126,22 @@ class StageRun:
         return str(final.relative_to(self.folder.parent.parent))
 
 
-def environment_of(name: str, stage: str, recipe: Recipe) -> Environment:
-    """The environment of that name, as a stage uses it. Raises ConfigError with the remedy."""
-    environment = declared_environment(recipe, name)
+def environment_before(recipe: Recipe, name: str, stage: str) -> Environment:
+    """The environment of that name, as a stage uses it. Raises ConfigError that names the key and the remedy."""
+    environment = environment_of(recipe, name)
     known = [other.name for other in recipe.before(stage) if LEAVES[other.type] == "prompts"]
-    if environment.reads is not None and environment.reads not in known:
-        raise ConfigError(
-            f"environments.{name}.stage: no stage before '{stage}' leaves prompts as '{environment.reads}': "
-            f"{nearest(environment.reads, known)}; or give the file that one left as path"
-        )
+    for made in environment.reads:
+        if made not in known:
+            raise ConfigError(
+                f"environments.{name}.stage: no stage before '{stage}' leaves prompts as '{made}': "
+                f"{nearest(made, known)}; or give the file that one left as path"
+            )
     return environment
 
 
 def prompts_of(environment: Environment, split: Split, must_reach: bool) -> Sequence[Prompt]:
     """The prompts of a split. Empty where a stage is still to make them, or their data set cannot be reached now."""
-    return unless_unreachable(lambda: environment.prompts(split), must_reach)
+    return () if environment.reads else unless_unreachable(lambda: environment.prompts(split), must_reach)
 
 
 def unless_unreachable(read: Callable[[], Sequence[T]], must_reach: bool) -> Sequence[T]:

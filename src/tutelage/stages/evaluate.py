@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage.config import EvaluateStage, Recipe
-from tutelage.environments import Environment, Game
+from tutelage.environments import Environment, Game, environment_of
 from tutelage.evaluation import Scores, summarise
 from tutelage.rewards import Reward
 from tutelage.stages.asking import ask, plan_questions
-from tutelage.stages.context import Result, StageRun, environment_of
+from tutelage.stages.context import Result, StageRun
 from tutelage.stages.match import check_match, payoffs_by_role, payoffs_of, play_match
 from tutelage.types import Group, Prompt, Sample
 
@@ -34,10 +34,9 @@ class EvaluatePlan:
 
 def plan_evaluate(stage: EvaluateStage, recipe: Recipe, must_reach: bool) -> EvaluatePlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
-    environment = environment_of(stage.environment, stage.name, recipe)
-    game = check_match(stage, environment)
+    game = check_match(stage, environment_of(recipe, stage.environment))
     if game is not None:
-        return EvaluatePlan(stage, environment, (), game.examples(), game)
+        return EvaluatePlan(stage, game, (), game.examples(), game)
     return EvaluatePlan(stage, *plan_questions(stage, recipe, must_reach))
 
 

@@ -14,7 +14,7 @@ from tutelage.evaluation import summarise
 from tutelage.models import Policy
 from tutelage.rollouts import record_samples, roll_out
 from tutelage.seeds import derive_seed
-from tutelage.stages.context import Result, StageRun, environment_of, prompts_of
+from tutelage.stages.context import Result, StageRun, environment_before, prompts_of
 from tutelage.stages.thoughts import check_contexts, check_thoughts, predicted, rows_after_thoughts, rows_of_contexts
 from tutelage.types import Group, Prompt
 
@@ -33,7 +33,7 @@ class PredictPlan:
 
 def plan_predict(stage: PredictStage, recipe: Recipe, must_reach: bool) -> PredictPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
-    environment = environment_of(stage.environment, stage.name, recipe)
+    environment = environment_before(recipe, stage.environment, stage.name)
     if not isinstance(environment, Corpus):
         raise ConfigError(
             f"{stage.name}.environment: next tokens are those of an environment of the type 'corpus', and "

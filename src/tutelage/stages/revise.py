@@ -15,7 +15,7 @@ from tutelage.errors import DataError, ModelError, NothingToLearnError
 from tutelage.models import context_length
 from tutelage.rollouts import check_prompts, record_samples, roll_out
 from tutelage.seeds import derive_seed
-from tutelage.stages.context import Result, StageRun, environment_of, prompts_of
+from tutelage.stages.context import Result, StageRun, environment_before, prompts_of
 from tutelage.stages.labelled import write_labels
 from tutelage.types import Group, Message, Prompt
 
@@ -34,7 +34,7 @@ class RevisePlan:
 
 def plan_revise(stage: ReviseStage, recipe: Recipe, must_reach: bool) -> RevisePlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
-    environment = environment_of(stage.environment, stage.name, recipe)
+    environment = environment_before(recipe, stage.environment, stage.name)
     return RevisePlan(stage, environment, prompts_of(environment, stage.split, must_reach)[: stage.questions])
 
 

@@ -13,7 +13,7 @@ from tutelage.data.packing import Row
 from tutelage.environments import Corpus, Environment, SelfPlay
 from tutelage.errors import ConfigError
 from tutelage.rewards import Reward
-from tutelage.stages.context import environment_of, prompts_of
+from tutelage.stages.context import environment_before, prompts_of
 from tutelage.stages.conversations import conversation_rows, load_conversations
 from tutelage.stages.information_gain import InformationGain
 from tutelage.stages.model_rewards import stage_rewards
@@ -61,7 +61,7 @@ class RlPlan:
 def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
     algorithm = build_algorithm(stage.algorithm, f"{stage.name}.algorithm")
-    environment = environment_of(stage.environment, stage.name, recipe)
+    environment = environment_before(recipe, stage.environment, stage.name)
     if isinstance(environment, SelfPlay):
         check_self_play(stage, algorithm, environment)
     algorithm.check_group_size(stage.completions_per_prompt, f"{stage.name}.completions_per_prompt")

@@ -74,10 +74,10 @@ def _demonstrations(table: Table, split: Split, recipe: Recipe, where: str, must
             f"number, or none for all }} (given: {table})"
         )
     environment = environment_of(recipe, name)
-    if environment.reads is not None:
+    if environment.reads:
         raise ConfigError(
-            f"{where}: the prompts of '{name}' are still to be made by the stage '{environment.reads}'; give the file "
-            "that it leaves as path, in a recipe of its own"
+            f"{where}: the prompts of '{name}' are still to be made by the stage '{environment.reads[0]}'; give the "
+            "file that it leaves as path, in a recipe of its own"
         )
     prompts = prompts_of(environment, split, must_reach)[:limit]
     return [
