@@ -127,9 +127,13 @@ BAD_LINES = {
         b'{"messages": [{"role": "user", "content": "x", "tool_calls": [1]}]}',
         "'tool_calls' would be lost",
     ),
-    "answered already": (
-        b'{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}',
-        "ends with the assistant's answer",
+    "answered twice": (
+        b'{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}], "answer": "z"}',
+        "messages ends with an answer and 'answer' is one",
+    ),
+    "nothing asked": (
+        b'{"messages": [{"role": "assistant", "content": "y"}]}',
+        "messages asks nothing: the user's turn is missing",
     ),
 }
 
@@ -139,6 +143,14 @@ def test_bad_lines_are_refused_with_file_and_line(jsonl, name):
     line, message = BAD_LINES[name]
     with pytest.raises(DataError, match=rf"data\.jsonl:2:? .*{message}"):
         jsonl(GOOD, line).load()
+
+
+def test_a_conversation_asks_up_to_its_last_answer_which_is_the_gold_one(jsonl):
+    turns = [("user", "x"), ("assistant", "y"), ("user", "and?"), ("assistant", "z")]
+    row = json.dumps({"messages": [{"role": role, "content": content} for role, content in turns]})
+    (prompt,) = jsonl(row.encode()).load()
+    assert [message.content for message in prompt.messages] == ["x", "y", "and?"]
+    assert prompt.answer == "z"
 
 
 @pytest.mark.parametrize("lines", [[], [b""], [b" ", b"\t"]])

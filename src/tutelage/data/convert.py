@@ -50,12 +50,17 @@ class Fields(Part):
         return self
 
     def prompt_of(self, row: Row, place: str) -> Prompt:
-        """The row as a prompt."""
+        """The row as a prompt. Of a conversation that ends with the assistant's turn, that turn is the gold answer."""
         messages, text = self.asked(row, place)
+        gold = self._gold(row, place)
         if messages and messages[-1].role == "assistant":
-            raise DataError(f"{place}: {self.messages} ends with the assistant's answer; a prompt ends before it")
+            if gold is not None:
+                raise DataError(f"{place}: {self.messages} ends with an answer and '{self.answer}' is one; drop one")
+            messages, gold = messages[:-1], messages[-1].content
+        if messages and messages[-1].role != "user":
+            raise DataError(f"{place}: {self.messages} asks nothing: the user's turn is missing before the answer")
         used = {self.id, self.messages, self.question, self.answer}
-        return Prompt(id_of(row, self.id, place), messages, text, self._gold(row, place), left_over(row, used))
+        return Prompt(id_of(row, self.id, place), messages, text, gold, left_over(row, used))
 
     def conversation_of(self, row: Row, place: str) -> Conversation:
         """The row as a conversation."""
