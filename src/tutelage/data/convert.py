@@ -57,8 +57,8 @@ class Fields(Part):
             if gold is not None:
                 raise DataError(f"{place}: {self.messages} ends with an answer and '{self.answer}' is one; drop one")
             messages, gold = messages[:-1], messages[-1].content
-        if messages and messages[-1].role != "user":
-            raise DataError(f"{place}: {self.messages} asks nothing: the user's turn is missing before the answer")
+            if all(message.role == "system" for message in messages):
+                raise DataError(f"{place}: {self.messages} asks nothing: the user's turn is missing before the answer")
         used = {self.id, self.messages, self.question, self.answer}
         return Prompt(id_of(row, self.id, place), messages, text, gold, left_over(row, used))
 
