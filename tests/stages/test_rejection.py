@@ -202,6 +202,36 @@ def test_a_teachers_answers_are_learned_from(server: Server, tmp_path: Path) -> 
     assert (tmp_path / "run/stages/02-imitate/model/model.safetensors").is_file()
 
 
+MIXED = """
+[[stage]]
+name = "student"
+type = "rl"
+environment = "sums"
+algorithm = { type = "distillation" }
+reference = { model = "base" }
+steps = 8
+prompts_per_step = 2
+completions_per_prompt = 2
+sampling = { max_new_tokens = 4 }
+optimizer = { lr = 3e-3 }
+[stage.pretraining]
+source = { type = "stage", stage = "chosen" }
+loss_on = "assistant"
+weight = 1.0
+sequences_per_update = 8
+"""
+
+
+def test_chosen_answers_are_learned_beside_the_students_own(tmp_path: Path) -> None:
+    """Mixed distillation: the teacher's texts and its judgement of the student's, in the same updates."""
+    run_recipe(read_recipe(write(tmp_path, REJECTION + MIXED)), tmp_path / "run", Quiet())
+    found = [row for row in rows(tmp_path / "run/metrics.jsonl") if row["stage"] == "student"]
+    assert found[-1]["pretraining_loss"] < found[0]["pretraining_loss"] - 0.2
+    assert found[-1]["kl"] > found[0]["kl"]  # the texts draw it away from where it began, which is its teacher here
+    with pytest.raises(ConfigError, match=r"pretraining\.source: wanted .* a .* stage before this one"):
+        plan_recipe(read_recipe(write(tmp_path, MIXED)))
+
+
 def test_a_teacher_that_fails_or_is_cut_off_is_data_up_to_a_share(server: Server, tmp_path: Path) -> None:
     def reply(text: str) -> tuple[int, Any]:
         right = sum_of(text)

@@ -71,7 +71,7 @@ def references(stage: Stage, environments: Mapping[str, Table]) -> Iterator[Refe
             continue
         if stage.type == "reward-model" and (table, key) == ("", "start"):
             wanted = (*wanted, "reward model")
-        if stage.type == "sft" and (table, key) == ("source", "stage"):
+        if stage.type in ("sft", "rl") and (table, key) == ("source", "stage"):
             wanted = (*wanted, "conversations")
         yield Reference(where, value, wanted)
 

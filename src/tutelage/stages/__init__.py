@@ -52,7 +52,7 @@ from tutelage.stages.rejection import RejectionPlan, plan_rejection, run_rejecti
 from tutelage.stages.revise import RevisePlan, check_revisions, plan_revise, run_revise
 from tutelage.stages.reward_model import RewardModelPlan, plan_reward_model, run_reward_model
 from tutelage.stages.rl import run_rl
-from tutelage.stages.rl_plan import RlPlan, plan_rl, text_rows
+from tutelage.stages.rl_plan import RlPlan, plan_rl, text_rows, with_texts
 from tutelage.stages.sft import SftPlan, plan_sft, render_rows, run_sft
 
 Plan = (
@@ -167,7 +167,9 @@ def completed(
             return replace(plan, conversations=made_conversations(stage.source, made, f"{stage.name}.source"))
         case RewardModelPlan(stage=stage) | PreferencePlan(stage=stage) if stage.source.get("type") == "stage":
             return replace(plan, judged=labelled(made[stage.source["stage"]]))
-        case EvaluatePlan() | LabelPlan() | RevisePlan() | RejectionPlan() | ComparePlan() | PredictPlan() | RlPlan():
+        case RlPlan():
+            return _with_prompts(with_texts(plan, made), made)
+        case EvaluatePlan() | LabelPlan() | RevisePlan() | RejectionPlan() | ComparePlan() | PredictPlan():
             return _with_prompts(plan, made)
         case _:
             return plan

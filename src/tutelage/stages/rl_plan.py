@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tutelage.algorithms import Algorithm, Distillation, build_algorithm
@@ -14,7 +15,7 @@ from tutelage.environments import Corpus, Environment, SelfPlay
 from tutelage.errors import ConfigError
 from tutelage.rewards import Reward
 from tutelage.stages.context import environment_before, prompts_of
-from tutelage.stages.conversations import conversation_rows, load_conversations
+from tutelage.stages.conversations import conversation_rows, made_conversations, planned_conversations, stages_in
 from tutelage.stages.information_gain import InformationGain
 from tutelage.stages.model_rewards import stage_rewards
 from tutelage.stages.named_models import refuse_unknown_models
@@ -92,7 +93,8 @@ def plan_rl(stage: RlStage, recipe: Recipe, must_reach: bool) -> RlPlan:
     prompts = _prompts(environment, stage, must_reach)
     texts: Sequence[Conversation] = ()
     if stage.pretraining is not None:
-        texts = load_conversations(stage.pretraining.source, f"{stage.name}.pretraining.source", must_reach)
+        source, where = stage.pretraining.source, f"{stage.name}.pretraining.source"
+        texts = planned_conversations(source, recipe, stage.name, where, must_reach)
     return RlPlan(stage, algorithm, environment, rewards, prompts, texts)
 
 
@@ -122,6 +124,15 @@ def _prompts(environment: Environment, stage: RlStage, must_reach: bool) -> Sequ
     if isinstance(environment, SelfPlay):
         return environment.examples()
     return prompts_of(environment, stage.split, must_reach)
+
+
+def with_texts(plan: RlPlan, made: Mapping[str, Path]) -> RlPlan:
+    """The plan with the texts that stages before it have left, where its `pretraining` reads some."""
+    settings = plan.stage.pretraining
+    if settings is None or not stages_in(settings.source):
+        return plan
+    where = f"{plan.stage.name}.pretraining.source"
+    return replace(plan, texts=made_conversations(settings.source, made, where))
 
 
 def text_rows(plan: RlPlan, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Row]:
