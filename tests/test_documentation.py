@@ -20,6 +20,7 @@ from tutelage.config import (
     ControlStage,
     Correction,
     EvaluateStage,
+    Guard,
     LabelStage,
     Lora,
     Optimizer,
@@ -37,6 +38,7 @@ from tutelage.config import (
     RejectionStage,
     ReviseStage,
     RewardModelStage,
+    RlGuards,
     RlStage,
     Sampling,
     SftStage,
@@ -49,6 +51,7 @@ from tutelage.config import (
 from tutelage.config.repeat import Repeat
 from tutelage.pipelines import plan_recipe
 from tutelage.stages import RewardModelPlan
+from tutelage.training.guards import RULES
 
 ROOT = Path(__file__).parents[1]
 PAPERS = (ROOT / "PAPERS.md").read_text(encoding="utf-8")
@@ -75,7 +78,7 @@ PARTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("part", [*PARTS, Sampling, Optimizer, Checkpoints, Correction, Reference])
+@pytest.mark.parametrize("part", [*PARTS, Sampling, Optimizer, Checkpoints, Correction, Reference, Guard, RlGuards])
 def test_the_recipes_page_names_every_key(part: type[Part]) -> None:
     missing = [key for key in part.model_fields if not re.search(rf"[`\[ ]{key}\b|^{key} =", PAGES["recipes.md"], re.M)]
     assert not missing
@@ -141,6 +144,18 @@ def test_the_examples_of_the_runs_page_run(capsys: pytest.CaptureFixture[str]) -
     for example in blocks("runs.md", "python"):
         exec(example, {})
     assert "5 steps x 16 prompts" in capsys.readouterr().out
+
+
+def test_the_guards_page_has_every_guards_defaults() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| (.*)$", PAGES["guards.md"], re.M))
+    for name, guard in RlGuards():
+        if not isinstance(guard, Guard):
+            continue
+        limit, steps, action = (cell.strip() for cell in rows[name].split("|")[:3])
+        assert (int(steps), action) == (guard.steps, guard.action), name
+        limits = RULES[name].limits or {"": guard.limit}
+        told = [float(number) for number in re.findall(r"(?<!\w)\d[\d.e-]*", limit)]
+        assert told == list(limits.values()), name
 
 
 def commands() -> list[str]:

@@ -59,6 +59,7 @@ def _run_of(recipe: Recipe, stage: Stage, folder: Path, pace: Pace) -> StageRun:
         model=Path(recipe.model),
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         metrics=Metrics(folder),
+        events=Journal(folder / "events.jsonl"),
         samples=Journal(folder / "samples.jsonl"),
         progress=Stepping(pace),
         start={"metrics": 0, "samples": 0},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class TutelageError(Exception):
     """The root of every refusal. The command line prints its message without a traceback and exits with 2."""
@@ -47,7 +49,18 @@ class RunFolderError(TutelageError, OSError):
 
 
 class NonFiniteError(TutelageError, ArithmeticError):
-    """A loss or a gradient is not finite. The step was not applied and the batch was kept."""
+    """A number of an update is not finite. The update was not applied and its batch was kept.
+
+    `found` says where: the term, and where it can be told the sample and the token.
+    """
+
+    def __init__(self, message: str, found: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.found = dict(found or {})
+
+
+class GuardError(TutelageError, RuntimeError):
+    """A guard-rail has stopped the stage. The message says which number left its bounds, and the remedy."""
 
 
 class FailedSamplesError(TutelageError, RuntimeError):

@@ -100,6 +100,7 @@ class Batch:
     | source_A | [A] int64 | place in N whose hidden state predicts that token |
     | sequence_A | [A] int64 | sequence of each action, 0 .. sequences - 1 |
     | rows | - | which of the packed rows each sequence is |
+    | names | - | what each sequence is called, for messages |
     | prompts | - | groups that have a sequence here |
     | shown | - | is it shown to be imitated beside what the policy did? It is counted apart |
     | fields | name: [A] | what else is known of each action: advantages, sampler log-probabilities, ... |
@@ -114,6 +115,7 @@ class Batch:
     sequence_A: Tensor
     rows: tuple[int, ...]
     fields: dict[str, Tensor]
+    names: tuple[str, ...] = ()
     prompts: int = 0
     shown: bool = False
     skipped_tokens: int = 0
@@ -268,9 +270,11 @@ class Loss:
     """A loss as a sum with its unit: only the update divides, once, by the global count of that unit.
 
     `metrics` are detached sums over `counted` things, or over the batch's actions; the update makes means of them.
+    `terms` are what it was made of, [A] by name, within its graph: where it is not finite, they tell whose fault it is.
     """
 
     total: Tensor
     unit: Unit
     metrics: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     counted: int | None = None  # None: the batch's actions
+    terms: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])

@@ -19,6 +19,7 @@ from tutelage.config import Sampling
 from tutelage.engines import FAMILIES, NativeEngine, Request
 from tutelage.engines.compiled import CompiledDecoder
 from tutelage.engines.sequences import draw
+from tutelage.errors import GuardError
 from tutelage.functional import logprobs
 from tutelage.kernels import build
 from tutelage.models import Policy
@@ -40,6 +41,27 @@ def test_it_is_the_compiled_step_that_serves() -> None:
     engine = NativeEngine(wide_policy())
     engine.generate([Request((7, 8), 1, 0)], Sampling(max_new_tokens=2))
     assert isinstance(engine.decoder, CompiledDecoder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("weight", ["self_attn.k_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj"])
+def test_packed_weights_that_are_not_the_policys_are_found(
+    weight: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, ask = wide_policy(dtype=dtype, vocab_size=320), [Request((7, 8), 1, 0)]
+    engine = NativeEngine(policy)
+
+    def change_and_sample() -> None:
+        with torch.no_grad():
+            policy.masters[f"model.layers.1.{weight}.weight"].add_(0.5)
+        policy.publish()
+        engine.generate(ask, Sampling(max_new_tokens=2))
+
+    for _ in range(3):
+        change_and_sample()  # taken over
+    monkeypatch.setattr(CompiledDecoder, "refresh", lambda self: None)
+    with pytest.raises(GuardError, match=r"packed copy of 1\.\w+ is not the policy's weight"):
+        change_and_sample()
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

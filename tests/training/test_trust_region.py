@@ -56,7 +56,8 @@ def divergence(bandit: Any, other: Any, batch: Any) -> Tensor:
     return kl.exact(behaviour_V[None], bandit.logits_V[None]).expand(COUNT)
 
 
-BATCH: Any = SimpleNamespace(acted=COUNT, skipped_tokens=0, sequences=1, skipped_sequences=0, prompts=0, shown=False)
+_COUNTED = {"skipped_tokens": 0, "sequences": 1, "skipped_sequences": 0, "prompts": 0, "shown": False}
+BATCH: Any = SimpleNamespace(acted=COUNT, fields={}, **_COUNTED)
 
 
 def step(bandit: Bandit, loss: Any = loss_of, **region: Any) -> dict[str, float]:

@@ -86,6 +86,19 @@ def status(
     console.print(table)
 
 
+@app.command()
+def replay(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    step: Annotated[int, typer.Option(help="Which step, from 1.", min=1)],
+    stage: Annotated[str | None, typer.Option(help="Of which rl stage, where the run has several.")] = None,
+    sample: Annotated[str | None, typer.Option(help="Print the tokens of this answer only: PROMPT/INDEX.")] = None,
+) -> None:
+    """Compute a step of a run again and print it token by token. Changes nothing."""
+    from tutelage.cli.replay import print_step
+
+    print_step(console, folder, step, stage, sample)
+
+
 @contextmanager
 def _display_of_run(folder: Path) -> Iterator[Display]:
     """A display that says, when the run is interrupted, how it goes on."""

@@ -4,6 +4,7 @@ from tutelage.config.architecture import LEAST_VOCABULARY, Architecture, Tokeniz
 from tutelage.config.artefacts import LEAVES, Kind, check_used, newest, reads, references
 from tutelage.config.figures import parts_of
 from tutelage.config.gates import condition
+from tutelage.config.guards import Guard, Guards, RlGuards
 from tutelage.config.part import Part, Table, build, load_object, nearest, validate
 from tutelage.config.recipe import BASE, Recipe, read_recipe
 from tutelage.config.settings import (
@@ -56,6 +57,8 @@ __all__ = [
     "ControlStage",
     "Correction",
     "EvaluateStage",
+    "Guard",
+    "Guards",
     "Kind",
     "LabelStage",
     "Lora",
@@ -76,6 +79,7 @@ __all__ = [
     "RejectionStage",
     "ReviseStage",
     "RewardModelStage",
+    "RlGuards",
     "RlStage",
     "Rule",
     "Sampling",

@@ -16,6 +16,7 @@ from pydantic import (
 
 from tutelage.config.architecture import Architecture, Tokenizer
 from tutelage.config.gates import Gates, several
+from tutelage.config.guards import Guards, RlGuards
 from tutelage.config.part import Part, Table
 from tutelage.config.settings import (
     Checkpoints,
@@ -80,6 +81,7 @@ class PretrainStage(ModelStage):
     tokens_per_microbatch: PositiveInt = 8192
     optimizer: PretrainOptimizer = PretrainOptimizer()
     checkpoints: Checkpoints = Checkpoints(every=100)
+    guards: Guards = Guards()
 
     @model_validator(mode="after")
     def _sizes_go_together(self) -> PretrainStage:
@@ -126,6 +128,7 @@ class SftStage(ModelStage):
     lora: Lora | None = None  # None: all weights are trained
     optimizer: Optimizer = Optimizer(lr=1e-5)
     checkpoints: Checkpoints = Checkpoints()
+    guards: Guards = Guards()
 
     @model_validator(mode="after")
     def _patience_needs_a_test(self) -> SftStage:
@@ -152,6 +155,7 @@ class RewardModelStage(ModelStage):
     optimizer: Optimizer = Optimizer(lr=9e-6)  # InstructGPT: 9e-6
     head_lr: PositiveFloat = 1e-3  # of the head, which begins at 0 and would hardly move at the body's rate
     checkpoints: Checkpoints = Checkpoints()
+    guards: Guards = Guards()
 
 
 class PreferenceStage(ModelStage):
@@ -170,6 +174,7 @@ class PreferenceStage(ModelStage):
     lora: Lora | None = None  # None: all weights are trained
     optimizer: Optimizer = Optimizer(lr=1e-6)  # DPO: 1e-6
     checkpoints: Checkpoints = Checkpoints()
+    guards: Guards = Guards()
 
 
 class RlStage(ModelStage):
@@ -201,6 +206,7 @@ class RlStage(ModelStage):
     lora: Lora | None = None  # None: all weights are trained
     optimizer: Optimizer = Optimizer()
     checkpoints: Checkpoints = Checkpoints()
+    guards: RlGuards = RlGuards()
     reward_timeout: Seconds = 10.0  # for one sample
     max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of a step's samples; above it the run stops
 

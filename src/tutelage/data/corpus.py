@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+_SHOWN = {"advantages": 1.0}
+
+
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """D texts, T tokens.
@@ -64,7 +67,7 @@ class Corpus:
 
     def _rows(self, cuts: Sequence[int], group: int) -> list[Row]:
         return [
-            Row((), tuple(self.tokens_T[start:end].tolist()), group, None, {"advantages": 1.0})
+            Row((), tuple(self.tokens_T[start:end].tolist()), group, None, _SHOWN, name=f"tokens {start} to {end - 1}")
             for start, end in pairwise(cuts)
             if end - start > 1
         ]

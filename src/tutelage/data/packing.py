@@ -19,7 +19,7 @@ class Row:
 
     Rows of the same `group` share their `context` (the prompt), which no action may lie in. `acted[i]` says whether the
     model wrote `tokens[i]` (None: all of them). `fields[name]` has one number for each action, or one for all of them.
-    A `skipped` row is known to add nothing to the gradient: it is counted and not computed.
+    A `skipped` row is known to add nothing to the gradient: it is counted and not computed. `name` is for messages.
     """
 
     context: tuple[int, ...]
@@ -28,6 +28,7 @@ class Row:
     acted: tuple[bool, ...] | None = None
     fields: Mapping[str, float | Sequence[float]] = field(default_factory=dict[str, "float | Sequence[float]"])
     skipped: bool = False
+    name: str = ""
 
     @property
     def actions(self) -> list[int]:
@@ -158,6 +159,7 @@ def _assemble(rows: Sequence[Row], chosen: Sequence[int]) -> Batch:
         source_A=integers(source),
         sequence_A=integers(sequence),
         rows=tuple(chosen),
+        names=tuple(rows[index].name for index in chosen),
         prompts=len({rows[index].group for index in chosen}),
         fields={name: torch.tensor(values, dtype=torch.float32) for name, values in fields.items()},
     )

@@ -32,6 +32,7 @@ class CompiledDecoder:
         self.cos_TD, self.sin_TD = self._angles(1024)
         self.windows = [self.model.window(layer.self_attn) or 0 for layer in self.model.body.layers]
         self.packed: dict[str, Tensor] = {}
+        self.sources: dict[str, tuple[nn.Module, ...]] = {}  # of what is packed
         self.refresh()
 
     @torch.no_grad()
@@ -58,6 +59,16 @@ class CompiledDecoder:
                 self._pack(name + "down", mlp.down_proj),
             ]
         self.head = self._pack("head", module.lm_head)
+
+    @torch.no_grad()
+    def outdated(self, version: int) -> str | None:
+        for name, layers in self.sources.items():
+            packed = self.packed[name]
+            block = version % len(packed)
+            rows = _rows(layers, block * _BLOCK)
+            if not _unpacked(packed[block])[: len(rows)].equal(rows):
+                return name
+        return None
 
     def step(self, tokens_B: Tensor, positions_B: Tensor, pages_BW: Tensor) -> Tensor:
         return self._forward(tokens_B, positions_B, pages_BW.contiguous(), torch.arange(len(tokens_B)))
@@ -131,7 +142,7 @@ class CompiledDecoder:
         shape = weight_OK.shape[0] // _BLOCK, weight_OK.shape[1], _BLOCK
         if name not in self.packed:
             self.packed[name] = torch.empty(shape, dtype=weight_OK.dtype)
-        packed = self.packed[name]
+        packed, self.sources[name] = self.packed[name], layers
         if weight_OK.dtype == torch.bfloat16:  # a pair is moved as one 32-bit number
             weight_OK = weight_OK.view(torch.int32)
             packed.view(shape[0], -1).view(torch.int32).view(shape[0], -1, _BLOCK).copy_(
@@ -140,6 +151,23 @@ class CompiledDecoder:
         else:
             packed.copy_(weight_OK.view(shape[0], _BLOCK, -1).transpose(1, 2))
         return packed
+
+
+def _unpacked(block_KO: Tensor) -> Tensor:
+    """[_BLOCK, K] the outputs' weights of one packed block."""
+    if block_KO.dtype == torch.bfloat16:
+        return block_KO.flatten().view(torch.int32).view(-1, _BLOCK).t().contiguous().view(torch.bfloat16)
+    return block_KO.t()
+
+
+def _rows(layers: Sequence[nn.Module], start: int) -> Tensor:
+    """The rows from `start` on, as many as a block has, of the layers' weights one after the other."""
+    found: list[Tensor] = []
+    for layer in layers:
+        size = len(layer.weight)
+        found.append(layer.weight[max(0, start) : min(size, max(0, start + _BLOCK))])
+        start -= size
+    return torch.cat(found)
 
 
 def _bias(*layers: nn.Module) -> Tensor:

@@ -53,6 +53,14 @@ class Decoder(Protocol):
         """The module's weights have changed: whatever was derived from them is made again."""
         ...
 
+    def outdated(self, version: int) -> str | None:
+        """A weight of which it holds a copy that differs, by its name; None where it finds none.
+
+        Args:
+            version: of the weights. Each looks at other places, so that in time every place is looked at.
+        """
+        ...
+
 
 class EagerDecoder:
     """Plain torch, on the module's own tensors.
@@ -65,6 +73,9 @@ class EagerDecoder:
 
     def refresh(self) -> None:
         """Nothing is derived from the weights."""
+
+    def outdated(self, version: int) -> str | None:
+        return None
 
     def prefill(self, prompts: Sequence[tuple[int, ...]], pages: Sequence[list[int]]) -> list[Prefilled]:
         batch = _Prefill(self.model, self.pool, prompts, pages)

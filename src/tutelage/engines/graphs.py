@@ -44,6 +44,9 @@ class GraphedDecoder:
     def refresh(self) -> None:
         self.decoder.refresh()
 
+    def outdated(self, version: int) -> str | None:
+        return self.decoder.outdated(version)
+
     def prefill(self, prompts: Sequence[tuple[int, ...]], pages: Sequence[list[int]]) -> list[Prefilled]:
         return self.decoder.prefill(prompts, pages)
 

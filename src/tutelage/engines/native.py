@@ -30,7 +30,7 @@ from tutelage.engines.sequences import (
     noise_for,
     what_fits,
 )
-from tutelage.errors import ModelError
+from tutelage.errors import GuardError, ModelError
 from tutelage.models import Policy
 from tutelage.models.lean import LeanModel, fits_kernels
 
@@ -90,12 +90,12 @@ class NativeEngine:
         finished: Finished | None = None,
     ) -> list[list[Completion]]:
         check_fits(requests, sampling, self.policy.module)
+        if not any(request.count for request in requests):
+            return [[] for _ in requests]
         stopper = Stopper(self.policy.tokenizer, self.end_tokens, sampling.stop)
-        rows, groups = begin(requests, sampling, self.policy.version)
-        if not rows:
-            return groups
-        progress = Progress(requests, groups, watch, finished)
         pool, decoder = self._ready(requests, sampling)
+        rows, groups = begin(requests, sampling, self.version)  # what the decoder has, whatever the policy says
+        progress = Progress(requests, groups, watch, finished)
         queue = Queue(decoder, pool, requests, rows)
         longest = max(len(request.tokens) + request.room(sampling) for request in requests)
         decoding = Decoding(pool, decoder, self.slots, pages_for(longest + self.ahead))
@@ -124,10 +124,15 @@ class NativeEngine:
         if self.pool is None or self.decoder is None or self.pool.cache.shape[2] < pages:
             self.pool = self.decoder = None  # before the larger one is made: both need not fit
             self.pool = PagePool(layers, model.key_heads, model.width, pages, dtype, self.policy.device)
-            self.decoder = decoder_for(self.policy, self.pool, self.compiled)
+            self.decoder, self.version = decoder_for(self.policy, self.pool, self.compiled), self.policy.version
         elif self.version != self.policy.version:
             self.decoder.refresh()
-        self.version = self.policy.version
+            self.version = self.policy.version
+        if (weight := self.decoder.outdated(self.version)) is not None:
+            raise GuardError(
+                f"the sampler's packed copy of {weight} is not the policy's weight, version {self.version}: it would "
+                "sample from an older model. TUTELAGE_KERNELS=off samples on the policy's own weights"
+            )
         self.pool.reset()  # a call that was interrupted has kept its pages
         return self.pool, self.decoder
 

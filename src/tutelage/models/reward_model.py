@@ -49,6 +49,10 @@ class RewardModel:
         return self.body.tokenizer
 
     @property
+    def compute(self) -> torch.dtype:
+        return self.body.compute
+
+    @property
     def masters(self) -> dict[str, Tensor]:
         """What is trained, by name, in fp32."""
         return self.body.masters

@@ -2,7 +2,18 @@
 
 from tutelage.pipelines.folder import RunFolder, read_result
 from tutelage.pipelines.plan import RunPlan, plan_recipe
+from tutelage.pipelines.replay import Replayed, replay_run
 from tutelage.pipelines.run import resume_run, run_recipe
 from tutelage.pipelines.status import run_status
 
-__all__ = ["RunFolder", "RunPlan", "plan_recipe", "read_result", "resume_run", "run_recipe", "run_status"]
+__all__ = [
+    "Replayed",
+    "RunFolder",
+    "RunPlan",
+    "plan_recipe",
+    "read_result",
+    "replay_run",
+    "resume_run",
+    "run_recipe",
+    "run_status",
+]

@@ -131,6 +131,13 @@ def read_result(stage_folder: Path) -> Result | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def left_by(stage_folder: Path, result: Result) -> Path | None:
+    """What a finished stage left for those after it; None: nothing."""
+    kinds = ("saved", "reward_model", "judged", "conversations", "written")
+    # The name alone: the stage may have had another place when it wrote that.
+    return next((stage_folder / Path(result[kind]).name for kind in kinds if kind in result), None)
+
+
 def _version(package: str) -> str:
     try:
         return version(package)

@@ -16,7 +16,7 @@ from tutelage.pipelines.artefact import CARD, MANIFEST, Artefact, digest_of_mode
 from tutelage.pipelines.card import card
 from tutelage.pipelines.decide import BEGIN, Decision, begun, decide
 from tutelage.pipelines.figures import check_gates, figures, in_words
-from tutelage.pipelines.folder import RunFolder, read_result
+from tutelage.pipelines.folder import RunFolder, left_by, read_result
 from tutelage.pipelines.keys import Key, key_of
 from tutelage.pipelines.plan import RunPlan, check_stage, check_with_tokenizer, plan_recipe
 from tutelage.report import build_report
@@ -79,6 +79,7 @@ class _Life:
         self.left: dict[str, Artefact] = {}
         self.metrics = Metrics(folder.path, open_trackers(plan.recipe.track, folder.path))
         self.samples = Journal(folder.path / "samples.jsonl")
+        self.events = Journal(folder.path / "events.jsonl")
 
     def run(self) -> Path:
         try:
@@ -106,9 +107,8 @@ class _Life:
             self.progress.note(f"{stage.name}: finished before; {decision.why}")
             artefact, result = decision.artefact, read_result(folder) or {}
         self.left[stage.name] = artefact
-        kinds = ("saved", "reward_model", "judged", "conversations", "written")
-        for left in (result[name] for name in kinds if name in result):
-            self.made[stage.name] = folder / Path(left).name  # the stage may have had another place when it wrote that
+        if (left := left_by(folder, result)) is not None:
+            self.made[stage.name] = left
         if "saved" in result:
             self.model = self.made[stage.name]
             if decision.do == "stands" and isinstance(plan, PretrainPlan) and plan.from_nothing:
@@ -143,6 +143,7 @@ class _Life:
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
             metrics=self.metrics,
             samples=self.samples,
+            events=self.events,
             progress=self.progress,
             start=start,
         )
@@ -181,16 +182,17 @@ class _Life:
             place = self.folder.stage_folder(other.name)
             if place is not None and other.name != stage.name:
                 self.folder.put_aside(place)
-        for log in (self.metrics, self.samples):
+        for log in (self.metrics, self.samples, self.events):
             log.keep_only(lambda line: str(line.get("stage")).partition(":")[0] not in dropped)
 
     def _start(self, folder: Path, key: Key) -> dict[str, int]:
         """How far the logs were written when the stage began for the first time."""
         path = folder / BEGIN
         if not path.is_file():
-            write_json(path, {"metrics": self.metrics.offset, "samples": self.samples.offset, "key": key.to_json()})
+            logs = {"metrics": self.metrics, "samples": self.samples, "events": self.events}
+            write_json(path, {**{name: log.offset for name, log in logs.items()}, "key": key.to_json()})
         begun = json.loads(path.read_text(encoding="utf-8"))
-        return {name: begun[name] for name in ("metrics", "samples")}
+        return {name: begun[name] for name in ("metrics", "samples", "events") if name in begun}
 
     def _write_cards(self) -> None:
         """Beside each model its card, with what was found out about it so far."""
@@ -215,6 +217,7 @@ class _Life:
         """Closes the logs and writes the report, of an unfinished run too. What goes wrong there hides nothing else."""
         self.metrics.close()
         self.samples.close()
+        self.events.close()
         try:
             return build_report(self.folder.path)
         except RunFolderError as error:

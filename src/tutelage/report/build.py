@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -30,6 +30,7 @@ from tutelage.report.samples import browser, pairs
 from tutelage.report.story import EvaluationTable, evaluation_tables, headline, held_out_in_words, returns_in_words
 from tutelage.training.metrics import MEANINGS, Meaning, meaning
 from tutelage.training.progress import duration
+from tutelage.training.watch import event_in_words
 
 _FIRST = (
     "reward", "score", "bits_per_byte", "next_token_accuracy", "entropy", "kl", "length", "truncated", "clipped",
@@ -117,11 +118,16 @@ def _render(run: Run) -> str:
         browser=browser(run),
         failures=run.samples.failures.most_common(_REASONS),
         other_failures=_others(run),
+        events=[(row["stage"], row["step"], event_in_words(row)) for row in run.events if _tells(row)],
         recipe=json.dumps(run.recipe, indent=2, ensure_ascii=False),
         style=Markup((room / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _tells(event: Mapping[str, object]) -> bool:
+    return {"stage", "step", "guard", "action", "why"} <= event.keys()
 
 
 def _unbroken(text: str) -> str:

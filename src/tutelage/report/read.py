@@ -88,6 +88,7 @@ class Run:
     machine: Mapping[str, object]
     stages: Sequence[StageRecord]
     samples: SampleLog
+    events: Sequence[Row]  # what guards found
 
     @property
     def finished(self) -> bool:
@@ -115,6 +116,7 @@ def read_run(folder: Path) -> Run:
         machine=_table(table.get("machine")),
         stages=stages,
         samples=SampleLog(folder / "samples.jsonl"),
+        events=rows_of(folder / "events.jsonl"),
     )
 
 
@@ -140,6 +142,11 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
             if isinstance(row, dict):
                 yield offset, row
             offset += len(line)
+
+
+def rows_of(path: Path) -> list[Row]:
+    """Every whole line of a JSONL file; none where there is no file."""
+    return [row for _, row in _rows(path)]
 
 
 def _json(path: Path) -> Row | None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from tutelage.data.journal import Journal
 from tutelage.types import Group, Prompt
 
 
 def record_samples(journal: Journal, stage: str, step: int, groups: Sequence[Group]) -> None:
-    """Writes every sample of a step (0: an evaluation) with its tokens' count, reward components and failure."""
+    """Writes every sample of a step (0: an evaluation) with its tokens' count, reward components and failure.
+
+    Of what is learned from, the tokens themselves and the sampler's log-probabilities too, for `tutelage replay`.
+    """
     for group in groups:
         asked = question(group.prompt)
         for sample in group.samples:
@@ -30,9 +35,15 @@ def record_samples(journal: Journal, stage: str, step: int, groups: Sequence[Gro
                     "version": sample.version,
                     **({"token_rewards": sample.token_rewards} if sample.token_rewards else {}),
                     **({"expert": True} if sample.expert else {}),
+                    **({"ids": sample.tokens, "logprobs": _shortest(sample.logprobs)} if step else {}),
                     **({} if group.role is None else {"role": group.role, "episode": sample.episode}),
                 }
             )
+
+
+def _shortest(logprobs: Sequence[float]) -> list[float]:
+    """The shortest decimals that are the same fp32 numbers."""
+    return [float(str(value)) for value in np.array(logprobs, dtype=np.float32)]
 
 
 def question(prompt: Prompt) -> str:

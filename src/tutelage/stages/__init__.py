@@ -49,6 +49,7 @@ from tutelage.stages.pretrain import (
 )
 from tutelage.stages.prune import PrunePlan, run_prune
 from tutelage.stages.rejection import RejectionPlan, plan_rejection, run_rejection
+from tutelage.stages.replay import Replay, Token, replay_step
 from tutelage.stages.revise import RevisePlan, check_revisions, plan_revise, run_revise
 from tutelage.stages.reward_model import RewardModelPlan, plan_reward_model, run_reward_model
 from tutelage.stages.rl import run_rl
@@ -199,12 +200,14 @@ __all__ = [
     "PretrainPlan",
     "PrunePlan",
     "RejectionPlan",
+    "Replay",
     "Result",
     "RevisePlan",
     "RewardModelPlan",
     "RlPlan",
     "SftPlan",
     "StageRun",
+    "Token",
     "begin_from_nothing",
     "check_lengths",
     "check_model",
@@ -214,6 +217,7 @@ __all__ = [
     "plan_stage",
     "refuse_other_tokenizers",
     "render_rows",
+    "replay_step",
     "rows_of_prompts",
     "run_stage",
     "stages_in",

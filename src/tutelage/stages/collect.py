@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from random import Random
 from statistics import fmean
 from time import perf_counter
@@ -15,13 +14,13 @@ from tutelage.config import Sampling
 from tutelage.data.answers import render_answer
 from tutelage.engines import Engine
 from tutelage.environments import SelfPlay
-from tutelage.errors import FailedSamplesError, NothingToLearnError
+from tutelage.errors import FailedSamplesError, GuardError, NothingToLearnError
 from tutelage.functional import advantages
 from tutelage.models import Policy
 from tutelage.rewards import BackgroundScoring, RewardSuite
 from tutelage.rollouts import play_out, prompts_of_step, record_samples, roll_out
 from tutelage.seeds import derive_seed
-from tutelage.stages.context import StageRun, write_json
+from tutelage.stages.context import StageRun
 from tutelage.stages.experience import rewards_of
 from tutelage.stages.rl_plan import RlPlan
 from tutelage.types import Group, Prompt, Sample
@@ -59,6 +58,7 @@ class Collector:
             missing = stage.prompts_per_step - len(kept)
             groups = self._ask(policy, self._prompts(step, attempt)[:missing], step, attempt, seconds)
             self._seen += groups
+            _refuse_stale(groups, policy.version)
             record_samples(self.run.samples, stage.name, step + 1, groups)
             self._refuse_failures(groups)
             informative = self._informative(groups, step).tolist()
@@ -83,18 +83,6 @@ class Collector:
         mean_P = (rewards_PG * valid_PG).sum(1) / valid_PG.sum(1).clamp(min=1)
         return torch.tensor([mean_P[i].item() if reward is None else reward for i, reward in enumerate(earned)])
 
-    def keep_evidence(self, step: int) -> str:
-        """Keeps the samples of a step that was not applied, and says where."""
-        path: Path = self.run.folder / f"failed-step-{step:06d}.json"
-        samples = [
-            {"prompt_id": s.prompt_id, "prompt_tokens": g.prompt_tokens, "tokens": s.tokens, "logprobs": s.logprobs,
-             "reward": s.reward, "text": s.text}
-            for g in self._seen
-            for s in g.samples
-        ]  # fmt: skip
-        write_json(path, samples)
-        return f"step {step} was not applied and its samples are kept in {path}"
-
     def _in_band(self, group: Group) -> bool:
         """Is the prompt neither too hard nor too easy, by what the policy's own answers earned?"""
         if self.stage.band is None:
@@ -117,6 +105,7 @@ class Collector:
             watch=lambda done, asked: self.run.progress.progress(done, asked, "samples"),
         )
         spent = {"generate_seconds": perf_counter() - started, "reward_seconds": 0.0}
+        _refuse_stale(self._seen, policy.version)
         record_samples(self.run.samples, stage.name, step + 1, self._seen)
         self.metrics = {**sample_metrics(self._seen), **role_metrics(self._seen), **spent}
         self.metrics["groups"] = float(len(self._seen))
@@ -218,6 +207,17 @@ class Collector:
             )
 
 
+def _refuse_stale(groups: Sequence[Group], version: int) -> None:
+    """Raises GuardError where the sampler worked with other weights than the policy's newest."""
+    other = {sample.version for group in groups for sample in group.samples} - {version}
+    if other:
+        raise GuardError(
+            f"the engine sampled with version {', '.join(map(str, sorted(other)))} of the weights, and the policy's is "
+            f"{version}: it has not taken over the last update, so its samples are nobody's. That is a fault of the "
+            "engine; another one (engine = 'transformers') tells"
+        )
+
+
 def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """What the step's samples were like."""
     samples = [sample for group in groups for sample in group.samples]
@@ -230,10 +230,12 @@ def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "length": sum(len(sample.tokens) for sample in samples) / len(samples),
         "truncated": sum(sample.finish == "length" for sample in samples) / len(samples),
         "failed": float(len(samples) - len(rewarded)),
-        "zero_spread_groups": sum(flat) / len(groups),
+        "failed_share": 1.0 - len(rewarded) / len(samples),
         "distinct": sum(len({s.text for s in g.samples}) / len(g.samples) for g in groups) / len(groups),
         "tokens": float(sum(len(sample.tokens) for sample in rewarded)),
     }
+    if any(len(group.samples) > 1 for group in groups):  # one answer has no spread to lack
+        numbers["zero_spread_groups"] = sum(flat) / len(groups)
     for label in dict.fromkeys(label for sample in rewarded for label in sample.rewards):
         numbers["score" if label == "task" else f"reward/{label}"] = _mean(label, rewarded)
     for part in sorted({group.prompt.part for group in groups if group.prompt.part is not None}):

@@ -13,14 +13,14 @@ from typing import Any, Literal, TypeVar
 import torch
 from safetensors import SafetensorError
 
-from tutelage.config import LEAVES, Lora, Recipe, Stage, nearest
+from tutelage.config import LEAVES, Checkpoints, Guards, Lora, Recipe, Stage, nearest
 from tutelage.data.journal import Journal
 from tutelage.environments import Environment, environment_of
 from tutelage.errors import ConfigError, RunFolderError, UnreachableError
 from tutelage.kernels import find_compiler
 from tutelage.models import Policy, RewardModel, load_policy, load_reward_model, pick_compute
 from tutelage.seeds import derive_seed
-from tutelage.training import Metrics, Progress, State, load_checkpoint
+from tutelage.training import Logs, Metrics, Progress, State, Task, Watch, event_in_words, fit, load_checkpoint
 from tutelage.types import Prompt, Split
 
 Result = dict[str, Any]
@@ -38,6 +38,7 @@ class StageRun:
     device: torch.device
     metrics: Metrics
     samples: Journal
+    events: Journal
     progress: Progress
     start: Mapping[str, int]  # how far the logs were written when the stage began for the first time
     made: Mapping[str, Path] = field(default_factory=dict[str, Path])  # by stages before it, by name; and "base"
@@ -95,6 +96,17 @@ class StageRun:
             self.progress.note(f"goes on after step {state.step}")
         return state
 
+    def fit(self, task: Task, state: State, checkpoints: Checkpoints, guards: Guards | None = None) -> State:
+        """Trains what the stage trains; under its guards, where it has some."""
+        logs = Logs(lambda: self.metrics.of(self.stage.name), self._cut_back_to, self.tell)
+        watch = None if guards is None else Watch(guards, logs, state)
+        return fit(task, state, self.checkpoints, checkpoints, self.record, self.offsets, watch)
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """Writes down what a guard found, and shows it."""
+        self.events.append({"stage": self.stage.name, **event})
+        self.progress.note(f"{self.stage.name}: {event_in_words(event)}")
+
     def record(self, step: int, numbers: Mapping[str, float]) -> None:
         """Writes and shows one step's metrics."""
         self.metrics.write(self.stage.name, step, numbers)
@@ -102,10 +114,14 @@ class StageRun:
 
     def offsets(self) -> dict[str, int]:
         """How far the run's logs are written, for a checkpoint."""
-        return {"metrics": self.metrics.offset, "samples": self.samples.offset}
+        return {"metrics": self.metrics.offset, "samples": self.samples.offset, "events": self.events.offset}
 
     def cut_back(self, offsets: Mapping[str, int]) -> None:
         """Cuts the logs back to where a checkpoint was."""
+        self._cut_back_to(offsets)
+        self.events.truncate_to(offsets.get("events", 0))  # of a run from before there were any
+
+    def _cut_back_to(self, offsets: Mapping[str, int]) -> None:
         self.metrics.truncate_to(offsets["metrics"])
         self.samples.truncate_to(offsets["samples"])
 

@@ -20,7 +20,7 @@ from tutelage.seeds import derive_seed
 from tutelage.stages.context import Result, StageRun
 from tutelage.stages.control_collect import Collector, Stretch
 from tutelage.stages.experience import turns
-from tutelage.training import State, fit, trust_region_update, update
+from tutelage.training import State, trust_region_update, update
 from tutelage.types import Actions, Experience, Loss, Transitions
 
 
@@ -83,7 +83,7 @@ def run_control(plan: ControlPlan, run: StageRun) -> Result:
     run.begin(state)
     task = ControlTask(plan, run, state, observations, rewards)
     try:
-        fit(task, state, run.checkpoints, stage.checkpoints, run.record, run.offsets)
+        run.fit(task, state, stage.checkpoints)
     finally:
         task.collector.close()
     saved = run.save_model(lambda folder: policy.save(folder, observations))
@@ -153,13 +153,16 @@ class ControlTask:
             returns_A=batch.fields.get("returns"),
             dials=self._state.dials,
         )
-        losses = [self.algorithm.loss(actions)] if "policy" in self._learns else []
+        losses: list[Loss] = []
+        if "policy" in self._learns:
+            losses.append(replace(self.algorithm.loss(actions), terms={"the learner's log-probability": logprobs_A}))
         if critic is not None and self._state.critic is not None and "critic" in self._learns:
-            losses.append(critic.loss(actions.with_values(self._state.critic.values(batch))))
+            values_A = self._state.critic.values(batch)
+            losses.append(replace(critic.loss(actions.with_values(values_A)), terms={"the critic's value": values_A}))
         return losses
 
     def after_step(self, state: State, metrics: Mapping[str, float]) -> None:
-        state.dials = dict(self.algorithm.turned(state.dials, metrics))
+        state.dials = {**state.dials, **self.algorithm.turned(state.dials, metrics)}
 
     def metrics(self) -> Mapping[str, float]:
         return self._metrics

@@ -114,7 +114,8 @@ def conversation_rows(
                 f"{where}: conversation {conversation.id!r} has {length} tokens; the model's context is {context} and "
                 f"tokens_per_microbatch {budget}: {remedy}"
             )
-        row = Row((), tuple(rendered.tokens), number, tuple(rendered.mask), {"advantages": 1.0})
+        shown, mask = {"advantages": 1.0}, tuple(rendered.mask)
+        row = Row((), tuple(rendered.tokens), number, mask, shown, name=conversation.id)
         if not row.actions:
             raise DataError(
                 f"{where}: conversation {conversation.id!r} has nothing to learn from under loss_on = '{loss_on}'"

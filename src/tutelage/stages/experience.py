@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tutelage.algorithms import Algorithm
 from tutelage.data.packing import Row
+from tutelage.functional.advantages import group_centred
 from tutelage.functional.reductions import sequence_sums
 from tutelage.types import Batch, Credit, Experience, Group
 
@@ -49,8 +50,13 @@ def _filled(rows: Sequence[Sequence[T]], value: T) -> list[list[T]]:
     return [[*row, *[value] * (longest - len(row))] for row in rows]
 
 
-def rows_of(groups: Sequence[Group]) -> list[Row]:
-    """One row for each rewarded sample, group by group."""
+def rows_of(groups: Sequence[Group], fresh: int | None = None) -> list[Row]:
+    """One row for each rewarded sample, group by group.
+
+    Args:
+        fresh: groups after so many are of earlier steps; None: all are of this one.
+    """
+    again = fresh is not None and fresh < len(groups)
     guided = any(sample.expert for group in groups for sample in group.samples)
     return [
         Row(
@@ -61,7 +67,9 @@ def rows_of(groups: Sequence[Group]) -> list[Row]:
                 "sampler": sample.logprobs,
                 "rewards": sample.reward,
                 **({"expert": float(sample.expert)} if guided else {}),
+                **({"replayed": float(number >= (fresh or 0))} if again else {}),
             },
+            name=f"{sample.prompt_id}/{sample.index}",
         )
         for number, group in enumerate(groups)
         for sample in group.samples
@@ -122,6 +130,27 @@ def _parts(groups: Sequence[Group]) -> tuple[Tensor, Tensor] | tuple[None, None]
     roles = sorted({str(group.role) for group in groups})
     episodes = _filled([[-1 if s.episode is None else s.episode for s in group.samples] for group in groups], -1)
     return torch.tensor([roles.index(str(group.role)) for group in groups]), torch.tensor(episodes)
+
+
+def credit_with_reward(experience: Experience, advantages_A: Tensor) -> float | None:
+    """Correlation of what answers are credited with, per token, and what they earned, within groups.
+
+    Among all answers where no group has two; None where rewards or credit do not vary. No algorithm credits against the
+    reward, so a sign that is wrong somewhere shows at once.
+    """
+    valid_PG, answers = experience.valid_PG, experience.rewards_PG.numel()
+    lengths_B = torch.bincount(experience.sequence_A, minlength=answers)
+    own_B = sequence_sums(advantages_A, experience.sequence_A, answers) / lengths_B.clamp(min=1)
+    valid_PG = valid_PG & (lengths_B > 0).view_as(valid_PG)
+    if not (valid_PG.sum(1) > 1).any():
+        valid_PG, shape = valid_PG.view(1, -1), (1, -1)
+    else:
+        shape = valid_PG.shape
+    earned_PG, own_PG = (
+        group_centred(values.view(shape).float(), valid_PG) for values in (experience.rewards_PG, own_B)
+    )
+    size = (earned_PG.norm() * own_PG.norm()).item()
+    return (earned_PG * own_PG).sum().item() / size if size > 0.0 else None
 
 
 def scaled(experience: Experience) -> Experience:

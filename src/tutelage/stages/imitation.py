@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from tutelage.algorithms import supervised_loss
@@ -16,7 +18,7 @@ def imitation_loss(policy: Policy, batch: Batch, states_AD: Tensor) -> Loss:
         states_AD: the hidden states in which the actions are taken.
     """
     logprobs_A, entropy_A = policy.score_states(states_AD, batch)
-    return supervised_loss(
+    loss = supervised_loss(
         Actions(
             logprobs_A=logprobs_A,
             entropy_A=entropy_A,
@@ -27,3 +29,4 @@ def imitation_loss(policy: Policy, batch: Batch, states_AD: Tensor) -> Loss:
             sequences=batch.sequences,
         )
     )
+    return replace(loss, terms={"the learner's log-probability": logprobs_A})

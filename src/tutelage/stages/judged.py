@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,14 +49,15 @@ def judged_rows(
                 f"with its prompt, and there is room for {room}: set max_answer_tokens to "
                 f"{max(1, room - len(asked))} or less, or shorten the prompt"
             )
-        rows.append(Row(tuple(asked), tuple(written), group, None, {"judged": score, "group": float(group)}))
+        fields, name = {"judged": score, "group": float(group)}, f"{judged.prompt.id}/{number}"
+        rows.append(Row(tuple(asked), tuple(written), group, None, fields, name=name))
     return rows
 
 
 def at_the_end(row: Row) -> Row:
     """The row with its last token as its only action: where a reward model scores it."""
     last = len(row.tokens) - 1
-    return Row(row.context, row.tokens, row.group, tuple(i == last for i in range(last + 1)), row.fields, row.skipped)
+    return replace(row, acted=tuple(i == last for i in range(last + 1)))
 
 
 def rows_of_prompts(

@@ -22,7 +22,7 @@ from tutelage.stages.context import Result, StageRun
 from tutelage.stages.judged import agreement_of, are_steps, load_judged, refuse_outside, refuse_ties, rows_of_prompts
 from tutelage.stages.labelled import labels_whole_answers
 from tutelage.stages.preference_task import PreferenceTask, answers_of, mismatched, score_answers, with_field
-from tutelage.training import State, fit
+from tutelage.training import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def run_preference(plan: PreferencePlan, run: StageRun) -> Result:
         rows, held_out, others = (with_field(sets[name], "reference", reference[name]) for name in sets)
     task = PreferenceTask(plan.stage, plan.loss, run.seed, rows, others, plan.total_steps)
     state = run.begin(State(policy, stage.optimizer, dials=plan.loss.dials))
-    fit(task, state, run.checkpoints, stage.checkpoints, run.record, run.offsets)
+    run.fit(task, state, stage.checkpoints, stage.guards)
     result: Result = {"type": "preference", "steps": state.step}
     if plan.test:
         result["agreement"] = _agreement(plan, policy, held_out)

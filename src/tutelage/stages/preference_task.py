@@ -61,16 +61,17 @@ class PreferenceTask:
         return update(state, batches, self.loss, self.total_steps)
 
     def loss(self, policy: Policy, batch: Batch) -> Sequence[Loss]:
-        logprobs_B = _answer_logprobs(policy, batch)
+        logprobs_A = policy.score(batch)[0]
+        logprobs_B, named = _of_answers(logprobs_A, batch), {"the learner's log-probability": logprobs_A}
         rows = [self._step[index] for index in batch.rows]
         if "slope" in batch.fields:
             slope_B = _field(rows, "slope").to(logprobs_B.device)
-            return (Loss((slope_B * logprobs_B).sum(), self._unit),)
+            return (Loss((slope_B * logprobs_B).sum(), self._unit, terms=named),)
         total, metrics, counted = self._judged(rows, logprobs_B)
-        return (Loss(total, self._unit, metrics, counted),)
+        return (Loss(total, self._unit, metrics, counted, named),)
 
     def after_step(self, state: State, metrics: Mapping[str, float]) -> None:
-        state.dials = dict(self.preference.turned(state.dials, metrics))
+        state.dials = {**state.dials, **self.preference.turned(state.dials, metrics)}
 
     def metrics(self) -> Mapping[str, float]:
         return self._metrics
@@ -131,7 +132,7 @@ def score_answers(policy: Policy, rows: Sequence[Row], tokens_per_microbatch: in
     """[B] log-probability of each row's actions, summed; on the CPU."""
     logprobs_B = torch.zeros(len(rows))
     for batch in pack(rows, tokens_per_microbatch):
-        logprobs_B[list(batch.rows)] = _answer_logprobs(policy, batch).cpu()
+        logprobs_B[list(batch.rows)] = _of_answers(policy.score(batch)[0], batch).cpu()
     return logprobs_B
 
 
@@ -168,7 +169,6 @@ def _groups(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     return torch.tensor([row.group for row in rows]), _field(rows, "judged")
 
 
-def _answer_logprobs(policy: Policy, batch: Batch) -> Tensor:
+def _of_answers(logprobs_A: Tensor, batch: Batch) -> Tensor:
     """[B] log-probability of each answer of a packed batch."""
-    logprobs_A, _ = policy.score(batch)
     return sequence_sums(logprobs_A, batch.sequence_A.to(logprobs_A.device), batch.sequences)

@@ -23,7 +23,7 @@ from tutelage.stages.context import Result, StageRun
 from tutelage.stages.conversations import load_texts
 from tutelage.stages.held_out import HeldOut
 from tutelage.stages.imitation import imitation_loss
-from tutelage.training import State, decay_begins, fit, update
+from tutelage.training import State, decay_begins, update
 from tutelage.types import Batch, Loss
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def run_pretrain(plan: PretrainPlan, run: StageRun) -> Result:
     policy = run.load_policy()
     task = PretrainTask(plan, run, policy)
     state = run.begin(State(policy, plan.stage.optimizer))
-    fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)
+    run.fit(task, state, plan.stage.checkpoints, plan.stage.guards)
     result: Result = {"type": "pretrain", "steps": state.step}
     if task.held_out is not None:
         result |= task.held_out.report(policy)

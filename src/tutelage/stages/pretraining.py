@@ -31,4 +31,5 @@ class Texts:
         logprobs_A, _ = policy.score(batch)
         terms_A = policy_losses.cross_entropy(logprobs_A, batch.fields["advantages"].to(logprobs_A.device))
         metrics = {"pretraining_loss": terms_A.detach().sum(dtype=logprobs_A.dtype)}
-        return Loss(self.settings.weight * terms_A.sum(), "shown", metrics)
+        named = {"the learner's log-probability of a shown text": logprobs_A}
+        return Loss(self.settings.weight * terms_A.sum(), "shown", metrics, terms=named)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -31,7 +31,7 @@ from tutelage.stages.judged import (
 )
 from tutelage.stages.labelled import maker
 from tutelage.stages.steps import rows_of_steps, score_steps
-from tutelage.training import State, fit, update
+from tutelage.training import State, update
 from tutelage.types import Batch, Loss
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def run_reward_model(plan: RewardModelPlan, run: StageRun) -> Result:
     model.separator = plan.stage.separator if plan.stepwise else None
     task = RewardModelTask(plan, run, model)
     state = run.begin(State(model, plan.stage.optimizer, rates={model.head: plan.stage.head_lr}))
-    fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)
+    run.fit(task, state, plan.stage.checkpoints, plan.stage.guards)
     result: Result = {"type": "reward-model", "steps": state.step}
     if plan.test and plan.stepwise:
         result["step_agreement"] = _step_agreement(plan, model)
@@ -175,7 +175,8 @@ class RewardModelTask:
     def loss(self, model: RewardModel, batch: Batch) -> Sequence[Loss]:
         scores_A = model.scores(batch)
         judged_A, group_A = (batch.fields[name].to(scores_A.device) for name in ("judged", "group"))
-        return (self.plan.loss.loss(scores_A, judged_A, group_A.long()),)
+        loss = self.plan.loss.loss(scores_A, judged_A, group_A.long())
+        return (replace(loss, terms={"the score": scores_A}),)
 
     def after_step(self, state: State, metrics: Mapping[str, float]) -> None:
         pass

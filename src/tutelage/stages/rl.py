@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tutelage.config import RlGuards
 from tutelage.engines import build_engine
-from tutelage.errors import ModelError, NonFiniteError
+from tutelage.errors import ModelError
 from tutelage.models import Policy, RewardModel, ValueModel, context_length
 from tutelage.rewards import RewardSuite
 from tutelage.stages.collect import Collector
@@ -13,7 +14,7 @@ from tutelage.stages.model_rewards import with_models
 from tutelage.stages.pretraining import Texts
 from tutelage.stages.rl_plan import RlPlan, text_rows
 from tutelage.stages.rl_task import RlTask
-from tutelage.training import State, fit
+from tutelage.training import State
 
 
 def run_rl(plan: RlPlan, run: StageRun) -> Result:
@@ -26,12 +27,17 @@ def run_rl(plan: RlPlan, run: StageRun) -> Result:
     with RewardSuite(with_models(plan.rewards, run, state), plan.stage.reward_timeout) as suite:
         collector = Collector(plan, run, engine, suite, state.memory.found)
         task = RlTask(plan, run, collector, texts_of(plan, run, policy))
-        try:
-            fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{error}; {collector.keep_evidence(state.step + 1)}") from error
+        run.fit(task, state, plan.stage.checkpoints, guards_of(plan))
     take(state, "average")
     return {"type": "rl", "steps": state.step, "saved": run.save_model(policy.save)}
+
+
+def guards_of(plan: RlPlan) -> RlGuards:
+    """The stage's guards. Without a reference there is no KL to watch, and no beginning to be saved for its sake."""
+    guards = plan.stage.guards
+    if plan.algorithm.needs_reference:
+        return guards
+    return guards.model_copy(update={"kl": guards.kl.model_copy(update={"action": "off"})})
 
 
 def texts_of(plan: RlPlan, run: StageRun, policy: Policy) -> Texts | None:

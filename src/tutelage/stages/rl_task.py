@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from time import perf_counter
 
 import torch
 from torch import Tensor
 
+from tutelage.algorithms import Distillation
 from tutelage.data.packing import Row, pack
 from tutelage.functional import kl
 from tutelage.functional.corrections import importance_weights
@@ -16,7 +18,7 @@ from tutelage.functional.value_losses import explained_variance
 from tutelage.models import Policy
 from tutelage.stages.collect import Collector
 from tutelage.stages.context import StageRun
-from tutelage.stages.experience import credited, experience_of, rows_of, scaled, turns, with_scores
+from tutelage.stages.experience import credit_with_reward, credited, experience_of, rows_of, scaled, turns, with_scores
 from tutelage.stages.kept_weights import blend
 from tutelage.stages.pretraining import Texts
 from tutelage.stages.rl_plan import RlPlan
@@ -45,7 +47,7 @@ class RlTask:
         state.memory.add(fresh)
         greedy_P = self.collector.greedy(state.policy, groups, state.step) if self.algorithm.needs_greedy else None
         self._metrics, self._learning_since = self.collector.metrics, perf_counter()
-        rows = self._credited(groups, greedy_P)
+        rows = self._credited(groups, greedy_P, len(fresh))
         parts = self.stage.updates_per_epoch
         places = [row.group * parts // len(groups) for row in rows]  # whole groups, in as many parts
         updates = [self._packed([r for r, at in zip(rows, places, strict=True) if at == part]) for part in range(parts)]
@@ -76,12 +78,13 @@ class RlTask:
             actions = self._actions(policy, batch, states_AD)
         losses = [self._policy_loss(actions, batch)] if learning else []
         if critic is not None and state.critic is not None and "critic" in self._learns:
-            losses.append(critic.loss(actions.with_values(state.critic.values(batch, states_AD))))
+            values_A = state.critic.values(batch, states_AD)
+            losses.append(replace(critic.loss(actions.with_values(values_A)), terms={"the critic's value": values_A}))
         return losses
 
     def after_step(self, state: State, metrics: Mapping[str, float]) -> None:
         """Turns the algorithm's dials, and moves the reference."""
-        state.dials = dict(self.algorithm.turned(state.dials, metrics))
+        state.dials = {**state.dials, **self.algorithm.turned(state.dials, metrics)}
         if self.stage.average is not None:
             blend(state, "average", self.stage.average)
         moves, reference = self.stage.reference, state.reference
@@ -105,17 +108,24 @@ class RlTask:
         algorithm = self.algorithm
         return algorithm.needs_critic is not None or (algorithm.kl > 0.0 and algorithm.kl_in == "reward")
 
-    def _credited(self, groups: Sequence[Group], greedy_P: Tensor | None) -> list[Row]:
-        """The step's rows with their credit, and with what the losses will read beside it."""
-        rows = rows_of(groups)
+    def _credited(self, groups: Sequence[Group], greedy_P: Tensor | None, fresh: int) -> list[Row]:
+        """The step's rows with their credit, and with what the losses will read beside it.
+
+        Args:
+            fresh: how many groups are of this step; those after them are learned from again.
+        """
+        rows = rows_of(groups, fresh)
         if self._credit_reads_scores:
             rows = self._scored(rows)
-        experience = experience_of(groups, rows, greedy_P)
-        experience = self.algorithm.penalised(experience)
+        earned = experience_of(groups, rows, greedy_P)
+        experience = self.algorithm.penalised(earned)
         credit = self.algorithm.credit(scaled(experience) if self.stage.scale_rewards else experience)
         if experience.values_A is not None and credit.returns_A is not None:
             explained = explained_variance(experience.values_A, credit.returns_A)
             self._metrics["explained_variance"] = explained.item()
+        if not isinstance(self.algorithm, Distillation):  # whose credit is the teacher's
+            agreement = credit_with_reward(earned, credit.advantages_A)
+            self._metrics |= {} if agreement is None else {"credit": agreement}
         rows = credited(rows, credit, self.algorithm)
         self._metrics["skipped"] = _skipped_share(rows)
         return rows if self._credit_reads_scores else self._scored(rows)
@@ -150,9 +160,13 @@ class RlTask:
         loss = self.algorithm.loss(actions)
         learner_A = batch.fields.get("behaviour", actions.logprobs_A.detach())
         gap_A = (learner_A - batch.fields["sampler"].to(learner_A.device)).abs()
-        if actions.expert_A is not None:
-            gap_A = gap_A.masked_fill(actions.expert_A, 0.0)  # nobody sampled those
-        return Loss(loss.total, loss.unit, {**loss.metrics, "mismatch": gap_A.sum(), "mismatch_max": gap_A.max()})
+        for name in ("expert", "replayed"):  # nobody sampled those, or an older policy did
+            if name in batch.fields:
+                gap_A = gap_A.masked_fill(batch.fields[name].bool().to(gap_A.device), 0.0)
+        named = {"the learner's log-probability": actions.logprobs_A, "the entropy": actions.entropy_A}
+        return replace(
+            loss, metrics={**loss.metrics, "mismatch": gap_A.sum(), "mismatch_max": gap_A.max()}, terms=named
+        )
 
     def _weights(self, learner_A: Tensor, sampler_A: Tensor) -> Tensor | float:
         correction = self.stage.correction

@@ -22,7 +22,7 @@ from tutelage.stages.context import Result, StageRun, prompts_of
 from tutelage.stages.conversations import conversation_rows, load_conversations, planned_conversations
 from tutelage.stages.imitation import imitation_loss
 from tutelage.stages.kept_weights import blend, copies, take
-from tutelage.training import STOP, State, fit, update
+from tutelage.training import STOP, State, update
 from tutelage.types import Batch, Loss, Message, Split
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def run_sft(plan: SftPlan, run: StageRun) -> Result:
     task = SftTask(plan, run, policy)
     buffers = {} if plan.stage.patience is None else copies(policy, _BEST)
     state = run.begin(State(policy, plan.stage.optimizer, buffers=buffers))
-    fit(task, state, run.checkpoints, plan.stage.checkpoints, run.record, run.offsets)
+    run.fit(task, state, plan.stage.checkpoints, plan.stage.guards)
     take(state, _BEST)
     result: Result = {"type": "sft", "steps": state.step}
     if plan.test:

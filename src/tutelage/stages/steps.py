@@ -65,7 +65,7 @@ def _row(
             f"is room for {room}: set max_answer_tokens to {max(1, room - len(asked))} or less, or shorten the prompt"
         )
     fields = {"judged": judged.scores[: len(kept)], "group": float(number)}
-    return at_ends(Row(tuple(asked), tuple(written), number, None, fields), kept)
+    return at_ends(Row(tuple(asked), tuple(written), number, None, fields, name=judged.id), kept)
 
 
 def at_ends(row: Row, ends: Sequence[int]) -> Row:

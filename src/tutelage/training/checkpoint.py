@@ -103,14 +103,19 @@ def write_checkpoint(snapshot: Snapshot, folder: Path, keep: int, copied: Callab
     return final
 
 
-def load_checkpoint(state: State, folder: Path) -> tuple[dict[str, int], list[str]]:
+def load_checkpoint(state: State, folder: Path, at_most: int | None = None) -> tuple[dict[str, int], list[str]]:
     """Restores the newest intact checkpoint into `state`, if there is one.
+
+    Args:
+        at_most: of this step, or of one before it.
 
     Returns:
         The offsets of the logs when it was written (empty: no checkpoint), and a line for each one that was refused.
     """
     refused: list[str] = []
     for path in reversed(_steps(folder)):
+        if at_most is not None and _number(path) > at_most:
+            continue
         fault = _fault(path)
         if fault:
             refused.append(f"{path.name} refused: {fault}")
@@ -121,10 +126,18 @@ def load_checkpoint(state: State, folder: Path) -> tuple[dict[str, int], list[st
             _copy(load_file(path / _REFERENCE), moving)
             state.reference.publish()
         state.step, state.policy.version, state.dials = about["step"], about["version"], about["dials"]
+        state.memory.clear()
         if (path / _MEMORY).exists():
             state.memory.restore((path / _MEMORY).read_text())
         return about["offsets"], refused
     return {}, refused
+
+
+def discard_after(folder: Path, step: int) -> None:
+    """Removes the checkpoints of later steps, which a run that went back to this one must not go on from."""
+    for path in _steps(folder):
+        if _number(path) > step:
+            _remove(path)
 
 
 def file_digest(path: Path) -> str:
@@ -144,6 +157,7 @@ def _optimizer_tensors(state: State) -> dict[str, torch.Tensor]:
 def _restore(state: State, masters: Mapping[str, torch.Tensor], moments: Mapping[str, torch.Tensor]) -> None:
     _copy(masters, state.weights)
     state.publish()
+    state.optimizer.state.clear()
     kept: dict[str, dict[str, torch.Tensor]] = {}  # none of a weight that no gradient step has moved
     for full, moment in moments.items():
         key, _, name = full.partition("/")
@@ -163,6 +177,10 @@ def _copy(saved: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -
 
 def _steps(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir()) if folder.is_dir() else []
+
+
+def _number(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _fault(path: Path) -> str | None:

@@ -33,6 +33,10 @@ class Memory:
         """Takes a step's groups in, and lets the oldest step go where there is no room."""
         self.steps = [*self.steps, list(groups)][-self.limit :] if self.limit else []
 
+    def clear(self) -> None:
+        """As it was at first."""
+        vars(self).update(vars(Memory(self.limit)))
+
     def to_json(self) -> str:
         steps = [[_plain(group) for group in step] for step in self.steps]
         return json.dumps({"steps": steps, "found": self.found})

@@ -54,6 +54,11 @@ MEANINGS: dict[str, Meaning] = {
     "mismatch_max": Meaning(
         "Largest mismatch", "The largest difference of the two log-probabilities over the step's tokens."
     ),
+    "failed_share": Meaning("Failed share", "Share of the step's samples whose reward could not be computed."),
+    "credit": Meaning(
+        "Credit with reward",
+        "Correlation of what answers are credited with and what they earned, within groups; near 1, and never below 0.",
+    ),
     "failed": Meaning("Failed samples", "Samples whose reward could not be computed; left out, never counted as 0."),
     "zero_spread_groups": Meaning(
         "Groups without spread",
@@ -119,6 +124,16 @@ class Metrics:
     def keep_only(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
         """Drops the other lines."""
         self._journal.keep_only(wanted)
+
+    def of(self, stage: str) -> list[dict[str, float]]:
+        """The steps of a stage that are on record; what was not finite is nan."""
+        with self._journal.path.open("rb") as lines:
+            rows = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        own = [row for row in rows if row["stage"] == stage]
+        return [
+            {name: math.nan if value is None else value for name, value in row.items() if name != "stage"}
+            for row in own
+        ]
 
     def write(self, stage: str, step: int, numbers: Mapping[str, float]) -> None:
         """Appends a step's numbers and forwards them to the trackers. Not finite is written as null."""

@@ -50,12 +50,16 @@ class CheckpointWriter:
             RunFolderError: the checkpoint before could not be written.
         """
         began = perf_counter()
-        self._finish()
-        self._raise_failure()
+        self.finish()
         self._copied.clear()
         self._thread = Thread(target=self._write, args=(Snapshot.of(self._state, offsets),), name="checkpoint")
         self._thread.start()
         self._waited += perf_counter() - began
+
+    def finish(self) -> None:
+        """Waits for the checkpoint under way. Raises as `save` does."""
+        self._finish()
+        self._raise_failure()
 
     def waited(self) -> float:
         """Seconds that training has stood still for checkpoints since it was last asked. Raises as `save` does."""

@@ -12,7 +12,10 @@ from tutelage.models import Policy, ValueModel
 from tutelage.training.memory import Memory
 from tutelage.training.optimizers import build_optimizer, hidden_matrices
 
-STOP = "stop"  # the dial; saved with a checkpoint like all of them
+# Dials of the loop itself; saved with a checkpoint like all of them.
+STOP = "stop"  # above 0: the stage ends before its last step
+SLOWER = "slower"  # what the learning rate is multiplied with since a roll back; without it 1
+ROLLBACKS = "rollbacks"  # how many there were
 
 
 class State:

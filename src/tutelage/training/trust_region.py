@@ -11,7 +11,8 @@ from tutelage.config import TrustRegion
 from tutelage.errors import NonFiniteError
 from tutelage.functional.trust_region import conjugate_gradients, line_search, longest_step
 from tutelage.models import Policy
-from tutelage.training.state import State
+from tutelage.training.finite import fault_of_gradient
+from tutelage.training.state import SLOWER, State
 from tutelage.training.update import LossOf, accumulate, counts_of, sum_of
 from tutelage.types import Batch
 
@@ -38,6 +39,7 @@ def trust_region_update(
         NonFiniteError: the loss, its gradient or the step is not finite. Nothing was applied.
     """
     policy, weights = state.policy, list(state.policy.masters.values())
+    region = region.model_copy(update={"delta": region.delta * state.dials.get(SLOWER, 1.0)})
     batches = [batch for batch in batches if batch.acted]
     if not batches:
         return {"refused": 1.0}
@@ -49,7 +51,7 @@ def trust_region_update(
         state.optimizer.zero_grad()
     norm = gradient_D.norm().item()
     if not torch.isfinite(gradient_D.sum()):
-        raise NonFiniteError(f"the norm of the gradient is {norm}")
+        raise fault_of_gradient(state, batches, lambda batch: loss_of(policy, batch))
 
     step_D = _natural_step(policy, batches, gradient_D, divergence, region)
     behaviour, start_D = policy.frozen_copy(), _flat(weights).detach()  # apart: cat copies

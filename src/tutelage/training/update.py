@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tutelage.errors import NonFiniteError
 from tutelage.models import Policy
-from tutelage.training.state import State, learning_rate
+from tutelage.training.finite import check_fields, fault_of_gradient, fault_of_loss
+from tutelage.training.state import SLOWER, State, learning_rate
 from tutelage.types import Batch, Loss, Unit
 
 LossOf = Callable[[Policy, Batch], Sequence[Loss]]
@@ -26,17 +27,22 @@ def update(state: State, batches: Sequence[Batch], loss_of: LossOf, total_steps:
     count in theirs; those named `*_max` are maxima instead of sums. A metric is a mean over the batches that tell it.
 
     Raises:
-        NonFiniteError: a loss or the gradient is not finite. Nothing was applied, no gradient is left behind.
+        NonFiniteError: a loss, what it reads, or the gradient is not finite. Nothing was applied, no gradient is left
+            behind.
     """
     try:
         total, metrics = accumulate(state, batches, loss_of)
         if not any(batch.acted for batch in batches):
             _zero_gradient(state.policy)
-        norms = [_clip(model.masters, state.settings.max_grad_norm) for model in state.models]
+        norms = [_norm(model.masters) for model in state.models]
+        if not all(map(math.isfinite, norms)):
+            raise fault_of_gradient(state, batches, lambda batch: loss_of(state.policy, batch))
     except NonFiniteError:
         state.optimizer.zero_grad()
         raise
-    rate = learning_rate(state.settings, state.step, total_steps)
+    for model, norm in zip(state.models, norms, strict=True):
+        _clip(model.masters, norm, state.settings.max_grad_norm)
+    rate = state.dials.get(SLOWER, 1.0) * learning_rate(state.settings, state.step, total_steps)
     state.set_rate(rate)
     state.before_change()
     state.optimizer.step()
@@ -53,11 +59,12 @@ def accumulate(state: State, batches: Sequence[Batch], loss_of: LossOf) -> tuple
     for number, batch in enumerate(batches):
         if not batch.acted:
             continue  # nothing was acted, or all skipped: no loss, no gradient; its sequences are counted
+        check_fields(batch)
         losses = loss_of(state.policy, batch)
         share = sum_of(losses, counts)
         value = share.item()
         if not math.isfinite(value):
-            raise NonFiniteError(f"the loss of micro-batch {number + 1} of {len(batches)} is {value}")
+            raise fault_of_loss(batch, losses, f"micro-batch {number + 1} of {len(batches)}")
         share.backward()
         for model in state.models:
             model.collect_gradients()
@@ -89,16 +96,17 @@ def sum_of(losses: Sequence[Loss], counts: Mapping[Unit, int]) -> Tensor:
     return reduce(add, (loss.total / counts[loss.unit] for loss in losses))
 
 
-def _clip(masters: Mapping[str, Tensor], limit: float) -> float:
-    """Scales the gradient down to the limit; returns what its norm was."""
-    gradients = [master.grad for master in masters.values() if master.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients).item()
-    if not math.isfinite(norm):
-        raise NonFiniteError(f"the norm of the gradient is {norm}")
+def _norm(masters: Mapping[str, Tensor]) -> float:
+    """Of the gradient of all masters together."""
+    return torch.nn.utils.get_total_norm([master.grad for master in masters.values() if master.grad is not None]).item()
+
+
+def _clip(masters: Mapping[str, Tensor], norm: float, limit: float) -> None:
+    """Scales the gradient down to the limit, where it is above."""
     if norm > limit:
-        for gradient in gradients:
-            gradient.mul_(limit / norm)
-    return norm
+        for master in masters.values():
+            if master.grad is not None:
+                master.grad.mul_(limit / norm)
 
 
 def _zero_gradient(policy: Policy) -> None:
