@@ -7,22 +7,33 @@ loses without being shown.
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
+import regex
+
 from tutelage.rewards.base import Fault, Outcome
 from tutelage.rewards.verdict import compared, grade_of, graded, verdict_of
 from tutelage.types import Prompt
 
-MASTER_KEYS: Final = frozenset({"solution", "thought process", "let's solve this problem step by step"})
-"""Openings without content that judges were seen to reward (Zhao et al., 2507.08794)."""
+MASTER_KEYS: Final = (
+    "solution",
+    "thought process",
+    "let's solve this problem step by step",
+    "解",
+    "かいせつ",
+    "respuesta",
+)
+"""Openings without content that judges were seen to reward (Zhao et al., 2507.08794, table 1)."""
 
 Said = Mapping[str, Outcome]  # to each question
 
 _ALONE: Final = Fault("comparing takes two answers to a prompt; sample more of them, or take mode = 'grade'")
+_UNSEEN: Final = regex.compile(r"\p{Default_Ignorable_Code_Point}")
+_KEYS: Final = regex.compile(rf"\b(?:{'|'.join(MASTER_KEYS)})\b")
 _VERDICTS: Final = {"A": 1.0, "C": 0.5, "B": 0.0}
 
 
@@ -115,9 +126,9 @@ class Grades:
 
 
 def says_nothing(text: str) -> bool:
-    """Is there no word in it, or nothing but a master key?"""
-    words = text.strip().strip(".:,;!?*#-`\"' \n").lower()
-    return not re.search(r"\w", words) or words in MASTER_KEYS
+    """Is there no word in it, or nothing but master keys, whatever stands between and around them?"""
+    words = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).casefold().replace("’", "'")
+    return not regex.search(r"[^\W_]", _KEYS.sub("", words))
 
 
 def _neighbours(count: int) -> list[tuple[int, int]]:

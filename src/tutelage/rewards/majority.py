@@ -37,6 +37,9 @@ class MajorityReward(Reward):
     def grouped(self) -> bool:
         return True
 
+    def seconds(self, prompt: Prompt) -> float | None:
+        return self._reader().seconds(prompt)
+
     def check(self, where: str) -> None:
         reader = self._reader(f"{where}.by")
         refuse_idle(reader, f"{where}.by")

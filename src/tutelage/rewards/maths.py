@@ -7,6 +7,8 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import PositiveFloat
+
 from tutelage.errors import MissingExtraError
 from tutelage.rewards.answers import AnswerReward
 from tutelage.rewards.latex import last_box, refusal
@@ -26,6 +28,10 @@ class MathsReward(AnswerReward):
 
     type: str = "maths"
     unboxed: Literal["wrong", "whole"] = "wrong"  # an answer without a box is wrong; or is read as a whole
+    timeout: PositiveFloat = 1.0  # seconds; an answer that takes longer is a failure, and its worker is replaced
+
+    def seconds(self, prompt: Prompt) -> float:
+        return self.timeout
 
     def check(self, where: str) -> None:
         if find_spec("math_verify") is None:

@@ -18,6 +18,9 @@ class MixedReward(Reward):
     def grouped(self) -> bool:
         return any(scorer.grouped for scorer in self.scorers.values())
 
+    def seconds(self, prompt: Prompt) -> float | None:
+        return self.scorers[prompt.part or ""].seconds(prompt)
+
     def prepare(self) -> None:
         for scorer in self.scorers.values():
             scorer.prepare()

@@ -27,7 +27,8 @@ class RewardSuite:
 
     Args:
         rewards: the components, as `build_rewards` makes them.
-        timeout: seconds an isolated component may take over one sample. A batch gets as many times that.
+        timeout: seconds an isolated component may take over one sample, where it allows itself no less. A batch gets as
+            many times that.
         workers: the most processes for isolated components; None: one for each core, at most 8.
     """
 
@@ -98,7 +99,8 @@ class RewardSuite:
         for place, reward in enumerate(self._isolated):
             for group in self._counting(reward, groups):
                 together = [group.samples] if reward.grouped else [[sample] for sample in group.samples]
-                jobs += [Job(place, group.prompt, part, self._timeout * len(part)) for part in together]
+                seconds = min(self._timeout, reward.seconds(group.prompt) or self._timeout)
+                jobs += [Job(place, group.prompt, part, seconds * len(part)) for part in together]
         return jobs
 
     def _conclude(self, sample: Sample, row: Sequence[Told | None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from tutelage.rewards.fence import fenced
 from tutelage.types import Prompt
 
 _PAIR: Final = """You compare two answers of assistants to the same conversation.{rubric}
@@ -29,13 +30,14 @@ Think briefly, then end with the grade as [[n]], a whole number from {low} (wors
 
 def compared(prompt: Prompt, first: str, second: str, rubric: str | None) -> str:
     """What a judge is asked of two answers."""
-    return _PAIR.format(prompt=shown(prompt), first=first, second=second, rubric=in_words(rubric))
+    return _PAIR.format(prompt=shown(prompt), first=fenced(first), second=fenced(second), rubric=in_words(rubric))
 
 
 def graded(prompt: Prompt, answer: str, scale: tuple[int, int], rubric: str | None) -> str:
     """What a judge is asked of one answer."""
     low, high = scale
-    return _GRADE.format(prompt=shown(prompt), answer=answer, low=low, high=high, rubric=in_words(rubric))
+    shape = {"low": low, "high": high, "rubric": in_words(rubric)}
+    return _GRADE.format(prompt=shown(prompt), answer=fenced(answer), **shape)
 
 
 def verdict_of(said: str) -> str | None:
@@ -53,8 +55,8 @@ def grade_of(said: str, scale: tuple[int, int]) -> int | None:
 def shown(prompt: Prompt) -> str:
     """A prompt as a judge reads it."""
     if prompt.text is not None:
-        return prompt.text
-    return "\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
+        return fenced(prompt.text)
+    return "\n".join(f"{message.role}: {fenced(message.content)}" for message in prompt.messages)
 
 
 def in_words(rubric: str | None) -> str:
