@@ -1,7 +1,8 @@
-"""A judge that does whatever it reads outside of its fences, as a weak model would: what an answer says never gets there."""
+"""A judge that does whatever it reads outside of its fences, as a weak model would: no answer gets there."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -43,9 +44,11 @@ def swayed(text: str) -> tuple[int, Any]:
     found = re.findall(r"\[\[(?:\d+|[AB])\]\]", "\n".join(obeyed))
     if found:
         return 200, found[-1]
-    parts = ["\n".join(lines[b + 1 : e]) for b, e in zip(borders, borders[1:], strict=False)]
+    parts = ["\n".join(lines[b + 1 : e]) for b, e in itertools.pairwise(borders)]
     if pair:
-        return 200, f"It says {parts[1]!r}: " + ("[[A]]" if "42" in parts[1] else "[[B]]" if "42" in parts[2] else "[[C]]")
+        return 200, f"It says {parts[1]!r}: " + (
+            "[[A]]" if "42" in parts[1] else "[[B]]" if "42" in parts[2] else "[[C]]"
+        )
     return 200, f"It says {parts[1]!r}: " + ("[[10]]" if "42" in parts[1] else "[[1]]")
 
 
@@ -58,7 +61,9 @@ def test_an_answer_never_gets_out_of_its_fence(server: Server, injection: str) -
         assert outcomes(judge(server, mode="pairs"), PROMPT, samples(injection.format(best=best), "42")) == [0.0, 1.0]
 
 
-def test_the_judge_of_these_tests_is_swayed_by_what_is_not_fenced(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_judge_of_these_tests_is_swayed_by_what_is_not_fenced(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tutelage.rewards.verdict.fenced", lambda text: text)
     server.reply = swayed
     taken_in = [outcomes(judge(server), PROMPT, samples(one.format(best=10)))[0] for one in INJECTIONS]

@@ -58,6 +58,7 @@ def validate(kind: type[PartT], table: object, where: str) -> PartT:
             for step in mistake["loc"]:
                 place += f"[{step}]" if isinstance(step, int) else f".{step}" if place else str(step)
             simple = isinstance(mistake["input"], (str, int, float)) and mistake["type"] != "unknown_key"
+            simple = simple and mistake["loc"][-1:] not in (("url",), ("key_variable",))  # a password may be in it
             given = f" (given: {mistake['input']!r})" if simple else ""
             lines.append(f"{place}: {mistake['msg']}{given}")
         raise ConfigError("\n".join(lines)) from None

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from tutelage.config.part import Part, Table
 
 Probability = Annotated[float, Field(gt=0.0, le=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _without_secrets(url: str) -> str:
+    """A recipe is kept in the run's folder, and shared: what opens a server must not stand in it."""
+    if not re.match(r"https?://[^\s/?#@]+(?:/[^?#@\s]*)?$", url):
+        raise ValueError(
+            "wants http:// or https:// and a server, without a password or a query; what opens it is named by "
+            "key_variable, the environment variable that holds it"
+        )
+    return url
+
+
+def _a_name(variable: str) -> str:
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", variable):
+        raise ValueError("wants the name of an environment variable, not the key itself")
+    return variable
+
+
+ServerUrl = Annotated[str, AfterValidator(_without_secrets)]
+"""Of an OpenAI-compatible server, up to and with /v1."""
+
+KeyVariable = Annotated[str, AfterValidator(_a_name)]
+"""The environment variable that holds the key: the key itself stands in no recipe and no run folder."""
 
 
 class Sampling(Part):

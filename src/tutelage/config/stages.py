@@ -21,12 +21,15 @@ from tutelage.config.part import Part, Table
 from tutelage.config.settings import (
     Checkpoints,
     Correction,
+    KeyVariable,
     Lora,
     Optimizer,
     Pretraining,
     PretrainOptimizer,
     Reference,
     Sampling,
+    ServerUrl,
+    Share,
 )
 from tutelage.types import Split
 
@@ -62,6 +65,7 @@ class EvaluateStage(ModelStage):
     sampling: Sampling = Sampling(temperature=0.0)
     rewards: tuple[Table, ...] = ({"type": "task"},)
     reward_timeout: Seconds = 10.0  # for one sample
+    max_failed_share: Share = 0.25  # of the samples; above it the run stops
 
 
 class PretrainStage(ModelStage):
@@ -208,7 +212,7 @@ class RlStage(ModelStage):
     checkpoints: Checkpoints = Checkpoints()
     guards: RlGuards = RlGuards()
     reward_timeout: Seconds = 10.0  # for one sample
-    max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of a step's samples; above it the run stops
+    max_failed_share: Share = 0.25  # of a step's samples; above it the run stops
 
     def sampling_at(self, step: int) -> Sampling:
         """How a step's answers are drawn. A function of its number, so a resumed run draws the same."""
@@ -291,7 +295,7 @@ class LabelStage(ModelStage):
     steps: StepLabels | None = None  # to label the steps of each answer; None: whole answers
     sampling: Sampling = Sampling()
     reward_timeout: Seconds = 10.0  # for one sample
-    max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of the samples; above it the run stops
+    max_failed_share: Share = 0.25  # of the samples; above it the run stops
 
 
 class Principle(Part):
@@ -340,9 +344,9 @@ class PruneStage(ModelStage):
 class Teacher(Part):
     """A chat model behind an OpenAI-compatible server, that answers in the policy's place."""
 
-    url: Annotated[str, Field(pattern=r"^https?://")]  # of the server, up to and with /v1
+    url: ServerUrl
     model: str
-    key_variable: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")] | None = None  # the variable that holds the key
+    key_variable: KeyVariable | None = None  # the environment variable that holds the key
     thinking: bool = True  # what the server sends apart as its reasoning stands before the answer, in <think> tags
     request_timeout: Seconds = 600.0
     retries: NonNegativeInt = 5  # of what may pass: a busy server, a broken connection
@@ -375,7 +379,7 @@ class RejectionStage(ModelStage):
     sampling: Sampling = Sampling()
     portion: PositiveInt = 256  # questions that a killed run has to ask again, at most
     reward_timeout: Seconds = 10.0  # for one sample
-    max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of a portion's samples; above it the run stops
+    max_failed_share: Share = 0.25  # of a portion's samples; above it the run stops
 
     @model_validator(mode="after")
     def _refuse_what_has_no_effect(self) -> RejectionStage:
@@ -477,6 +481,7 @@ class CompareStage(AnyStage):
     sampling: Sampling = Sampling()
     tokens_per_microbatch: PositiveInt = 4096
     reward_timeout: Seconds = 10.0  # for one sample
+    max_failed_share: Share = 0.25  # of the samples; above it the run stops
 
 
 Stage = Annotated[

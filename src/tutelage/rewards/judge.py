@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from tutelage.errors import ConfigError
+from tutelage.config import KeyVariable, ServerUrl
 from tutelage.rewards.answers import Tag
 from tutelage.rewards.base import Fault, Outcome, Reward
-from tutelage.rewards.chat_server import ChatServer, JudgeError, require_client
+from tutelage.rewards.chat_server import ChatServer, JudgeError, require_client, require_key
 from tutelage.rewards.judging import Grades, Pairs
 from tutelage.rewards.thinking import Reads, judged_of, refuse_idle_tag
 from tutelage.types import Prompt, Sample
@@ -26,9 +25,9 @@ class JudgeReward(Reward):
     """
 
     type: str = "judge"
-    url: Annotated[str, Field(pattern=r"^https?://")]  # of the server, up to and with /v1
+    url: ServerUrl
     model: str
-    key_variable: str | None = None  # the environment variable that holds the key
+    key_variable: KeyVariable | None = None  # the environment variable that holds the key
     mode: Literal["grade", "pairs"] = "grade"
     rubric: str | None = None  # what makes an answer good, in words
     reads: Reads = "whole"  # or what follows the end of thinking; without that end, nothing was answered
@@ -57,8 +56,7 @@ class JudgeReward(Reward):
 
     def check(self, where: str) -> None:
         require_client(f"{where}: asking a judge")
-        if self.key_variable is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_variable):
-            raise ConfigError(f"{where}.key_variable: the name of an environment variable, not the key itself")
+        require_key(self.key_variable, where)
 
     def score(self, prompt: Prompt, sample: Sample) -> float:
         (only,) = self.score_group(prompt, [sample])

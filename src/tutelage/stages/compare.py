@@ -19,7 +19,7 @@ from tutelage.models import Policy
 from tutelage.rewards import Reward, RewardSuite
 from tutelage.rollouts import record_samples, roll_out
 from tutelage.seeds import derive_seed
-from tutelage.stages.asking import plan_questions
+from tutelage.stages.asking import plan_questions, refuse_failures
 from tutelage.stages.context import Result, StageRun
 from tutelage.stages.model_rewards import with_models
 from tutelage.stages.named_models import refuse_unknown_models
@@ -69,6 +69,8 @@ def run_compare(plan: ComparePlan, run: StageRun) -> Result:
                 "failed": sum(sample.failure is not None for sample in samples),
                 **({} if kl is None else {"kl": kl}),
             }
+    given = [group for groups, _ in answered for group in groups]
+    refuse_failures(given, stage.max_failed_share, "all are in samples.jsonl")
     first = stage.contestants[0].label
     for label, judged in by_judge.items():
         found[label]["scores"] = {judge: summarise(scores).numbers for judge, scores in judged.items()}

@@ -10,7 +10,7 @@ from tutelage.config import EvaluateStage, Recipe
 from tutelage.environments import Environment, Game, environment_of
 from tutelage.evaluation import Scores, summarise
 from tutelage.rewards import Reward
-from tutelage.stages.asking import ask, plan_questions
+from tutelage.stages.asking import ask, plan_questions, refuse_failures
 from tutelage.stages.context import Result, StageRun
 from tutelage.stages.match import check_match, payoffs_by_role, payoffs_of, play_match
 from tutelage.types import Group, Prompt, Sample
@@ -49,6 +49,7 @@ def run_evaluate(plan: EvaluatePlan, run: StageRun) -> Result:
         match = {"opponent": stage.opponent, "roles": payoffs_by_role(scores)}
     else:
         groups, seconds = ask(run, plan.prompts, stage.samples, stage.sampling, plan.rewards, stage.reward_timeout)
+        refuse_failures(groups, stage.max_failed_share, "all are in samples.jsonl")
         scores = {group.prompt.id: [sample.reward for sample in group.samples] for group in groups}
         labels, match = [reward.label for reward in plan.rewards], {"parts": _parts(groups)}
     samples = [sample for group in groups for sample in group.samples]

@@ -13,7 +13,7 @@ from tutelage.config import BASE, Recipe, RejectionStage, newest
 from tutelage.environments import Environment
 from tutelage.errors import NothingToLearnError, RunFolderError
 from tutelage.rewards import Reward
-from tutelage.rewards.chat_server import require_client
+from tutelage.rewards.chat_server import require_client, require_key
 from tutelage.rollouts import record_samples
 from tutelage.seeds import derive_seed
 from tutelage.stages.asking import asking, plan_questions, refuse_failures
@@ -40,6 +40,7 @@ def plan_rejection(stage: RejectionStage, recipe: Recipe, must_reach: bool) -> R
     """Resolves and checks the stage. Raises ConfigError or DataError with the remedy."""
     if stage.by is not None:
         require_client(f"{stage.name}.by: asking a teacher")
+        require_key(stage.by.key_variable, f"{stage.name}.by")
     return RejectionPlan(stage, *plan_questions(stage, recipe, must_reach))
 
 

@@ -12,7 +12,7 @@ from tutelage.config import RejectionStage, Teacher
 from tutelage.data.answers import render_answer
 from tutelage.models import load_tokenizer
 from tutelage.rewards import Reward, RewardSuite
-from tutelage.rewards.chat_server import ChatServer, JudgeError, Reply
+from tutelage.rewards.chat_server import ChatServer, JudgeError, Reply, UnavailableError
 from tutelage.seeds import derive_seed
 from tutelage.stages.context import StageRun
 from tutelage.stages.model_rewards import with_models
@@ -28,15 +28,17 @@ def teaching(
 ) -> Iterator[Callable[[Sequence[Prompt]], list[Group]]]:
     """The teacher, and the rewards in memory: prompts in, rewarded groups out.
 
-    A request that fails is a sample without an answer, with the reason.
+    A request that fails is a sample without an answer, with the reason. Where so many in a row fail as are asked at a
+    time, each with all its retries, the rest of the portion fails at once, for the same reason.
     """
-    asker = _Asker(teacher, stage, load_tokenizer(run.model), run.seed)
+    tokenizer = load_tokenizer(run.model)
     with (
         RewardSuite(with_models(rewards, run), stage.reward_timeout) as suite,
         ThreadPoolExecutor(teacher.parallel) as pool,
     ):
 
         def answered(prompts: Sequence[Prompt]) -> list[Group]:
+            asker = _Asker(teacher, stage, tokenizer, run.seed, _Outage(teacher.parallel))
             groups = [Group(prompt, (), []) for prompt in prompts]
             wanted = [(group, index) for group in groups for index in range(stage.answers)]
             samples = pool.map(lambda one: asker.sample(one[0].prompt, one[1]), wanted)
@@ -50,6 +52,19 @@ def teaching(
         yield answered
 
 
+@dataclass(slots=True)
+class _Outage:
+    """How many requests in a row have failed, for whatever prompts."""
+
+    most: int
+    failed: int = 0
+    reason: str = ""
+
+    @property
+    def reached(self) -> bool:
+        return self.failed >= self.most
+
+
 @dataclass(frozen=True, slots=True)
 class _Asker:
     """Asks for one answer at a time."""
@@ -58,13 +73,20 @@ class _Asker:
     stage: RejectionStage
     tokenizer: PreTrainedTokenizerBase
     seed: int
+    outage: _Outage
 
     def sample(self, prompt: Prompt, index: int) -> Sample:
         """An answer, with the tokens that the student would write it in, for the rewards that read them."""
         try:
+            if self.outage.reached:
+                raise JudgeError(f"not asked, after {self.outage.failed} failures in a row: {self.outage.reason}")
             reply = self._ask(prompt, derive_seed(self.seed, prompt.id, index))
+            self.outage.failed = 0
+        except UnavailableError as error:
+            self.outage.failed, self.outage.reason = self.outage.failed + 1, str(error)
+            return _unanswered(prompt, index, error)
         except JudgeError as error:
-            return Sample(prompt.id, index, [], [], "", "stop", 0, failure=str(error))
+            return _unanswered(prompt, index, error)
         text = reply.text
         if self.teacher.thinking and reply.thinking:
             text = f"<think>\n{reply.thinking.strip()}\n</think>\n\n{text.strip()}"
@@ -79,3 +101,7 @@ class _Asker:
         messages = [{"role": role, "content": content} for role, content in said]
         more = {} if sampling.top_p == 1.0 else {"top_p": sampling.top_p}
         return server.ask(messages, sampling.max_new_tokens, sampling.temperature, seed=seed % 2**31, **more)
+
+
+def _unanswered(prompt: Prompt, index: int, error: JudgeError) -> Sample:
+    return Sample(prompt.id, index, [], [], "", "stop", 0, failure=str(error))
