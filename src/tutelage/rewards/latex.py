@@ -7,13 +7,14 @@ What is refused would be accepted wrongly (several values of which one fits: `41
 from __future__ import annotations
 
 import re
-from math import prod
+from math import comb, prod
 
 MAX_LENGTH = 500  # characters
 MAX_DEPTH = 7  # groups in groups; reading takes exponentially long in it
 MAX_POWER = 100_000  # of a number: so many digits, roughly
 MAX_GROUP_POWER = 100  # of a bracket, whose powers may have to be multiplied out
 MAX_FACTORIAL = 1_000  # also of a binomial's numbers
+MAX_TERMS = 200  # of what brackets are when they are multiplied out; 455 were seen to take a second
 
 _BOX = re.compile(r"\\boxed\s*\{")
 _EQUATION = re.compile(
@@ -21,10 +22,14 @@ _EQUATION = re.compile(
 )
 _PARTS = re.compile(r"[,;]|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
+_GREEK = re.compile(r"\\[a-zA-Z]+(?:_(?:\w|\{[^{}]*\}))?")
+_ATTACHED = re.compile(r"[_^]\s*(?:\{[^{}]*\}|\w)|(?<=[a-zA-Z])\([^()]*\)")  # indices, exponents, f(2)
+_NUMBER_ALONE = re.compile(r"(?<![\w.)])[0-9.]+(?![\s0-9.]*[a-zA-Z\\({])")  # neither in a name nor in front of one
 _TAME = re.compile(r"(?=.*[a-zA-Z])(?!.*(?:[6-9]|[0-9]{2}))[^^]*\^[^^]*", re.DOTALL)  # as -x^2 in e^{-x^2}
 _UNEVALUATED = re.compile(r"\\(?:sum|prod|i*int|oint|lim)(?![a-zA-Z])")
 _FACTORIAL = re.compile(r"!(?!=)|\\[dt]?binom")
 _FACTORIAL_OF_MORE = re.compile(r"[)}\]!]\s*!(?!=)")
+_BASE = re.compile(r"\s*[-+]?(?P<base>[0-9.]+|\\[a-zA-Z]+|[a-zA-Z])?")
 _INTEGER = re.compile(r"[0-9]+")
 
 
@@ -57,7 +62,7 @@ def refusal(answer: str, gold: str) -> str | None:
         _FACTORIAL_OF_MORE.search(answer) or max(map(_size, _INTEGER.findall(answer)), default=0) > MAX_FACTORIAL
     ):
         return f"has a factorial or binomial beyond {MAX_FACTORIAL}"
-    return _too_powerful(answer)
+    return _too_powerful(answer) or _too_many_terms(answer)
 
 
 def _group(text: str, start: int) -> str | None:
@@ -95,9 +100,16 @@ def _chains(answer: str, gold: str) -> bool:
         sides = _EQUATION.split(part)
         if len(sides) > 2:
             return True
-        if len(sides) == 2 and not gold_equates and not re.search(r"[a-zA-Z]", sides[0]):
+        if len(sides) == 2 and not gold_equates and not _names(sides[0]):
             return True
     return False
+
+
+def _names(side: str) -> bool:
+    r"""Does a side of an equation name something (x, f(2), a+b, \theta)? Not a value, \frac{1}{3}, nor x+41."""
+    terms = _ATTACHED.sub(" ", side)
+    named = re.search(r"[a-zA-Z]", _COMMAND.sub("", side)) or _GREEK.fullmatch(side.strip())
+    return named is not None and _NUMBER_ALONE.search(terms) is None
 
 
 def _too_powerful(answer: str) -> str | None:
@@ -118,13 +130,55 @@ def _too_powerful(answer: str) -> str | None:
     return None
 
 
+def _too_many_terms(answer: str) -> str | None:
+    """Have its sums in brackets, multiplied out, too many terms? The lower of two bounds counts: of the brackets one by
+    one, and of all monomials of their degree in as many names.
+    """
+    terms, degree, text = 1, 0, answer.replace("**", "^")
+    for place in (match.start() for match in re.finditer(r"[({]", text)):
+        end = _closing(text, place)
+        raised = text[end:].removeprefix("\\right").lstrip().startswith("^")
+        summands = len(re.findall(r"(?<=[^\s({^*/+-])\s*[+-]", _outermost(text[place + 1 : end - 1]))) + 1
+        if summands == 1 or not (raised or text[place] == "("):
+            continue
+        power = prod(map(_size, _INTEGER.findall(_exponent(text, text.index("^", end) + 1)))) if raised else 1
+        terms = min(terms * comb(power + summands - 1, summands - 1), 10**9)
+        degree += power
+    names = len(set(re.findall(r"[a-zA-Z]", _COMMAND.sub("", text))) | set(_COMMAND.findall(text)))
+    if min(terms, comb(degree + names, names)) > MAX_TERMS:
+        return f"has more than {MAX_TERMS} terms when it is multiplied out"
+    return None
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the bracket that opens at `start` is over; the end of the text where it is never closed."""
+    opening, closing, depth = text[start], ")}"["({".index(text[start])], 0
+    for i in range(start, len(text)):
+        depth += (text[i] == opening) - (text[i] == closing)
+        if depth == 0:
+            return i + 1
+    return len(text)
+
+
+def _outermost(text: str) -> str:
+    """A text without what stands in brackets in it."""
+    kept: list[str] = []
+    depth = 0
+    for character in text:
+        depth += character in "({["
+        if depth == 0:
+            kept.append(character)
+        depth -= character in ")}]" and depth > 0
+    return "".join(kept)
+
+
 def _exponent(text: str, start: int) -> str:
     """The exponent that begins at `start`, with the powers it is raised to itself."""
-    match = re.compile(r"\s*[-+]?(?:[0-9.]+|\\[a-zA-Z]+|[a-zA-Z])?").match(text, start)
+    match = _BASE.match(text, start)
     end = match.end() if match else start
-    if end < len(text) and text[end] in "{(":
-        group = _group(text, end) if text[end] == "{" else text[end:]
-        end += len(text[end:] if group is None else group)
+    bare = match is None or match["base"] is None or match["base"].startswith("\\")  # else 2 in x^2(x+1)^3 is all of it
+    if bare and end < len(text) and text[end] in "{(":
+        end = _closing(text, end)
     exponent = text[start:end]
     return exponent + "^" if text[end:].lstrip().startswith("^") else exponent
 
