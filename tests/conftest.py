@@ -9,5 +9,10 @@ os.environ["PIP_NO_INDEX"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import torch
+from hypothesis import settings
+
+# The fuzzing of tests/fuzz, whole: HYPOTHESIS_PROFILE=thorough pytest tests/fuzz
+settings.register_profile("thorough", max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 torch.set_num_threads(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,15 @@ app = typer.Typer(
     add_completion=False,
 )
 console = Console()
+
+
+class Kind(StrEnum):
+    """What a reward is, for an audit."""
+
+    answer = "answer"
+    judge = "judge"
+    form = "form"
+
 
 RecipeName = Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped recipe.")]
 Overrides = Annotated[
@@ -144,6 +154,36 @@ def evaluate(
     with Display() as display:
         results = evaluate_models(models, environment, overrides or [], stage, seed, folder, display)
     console.print(score_table(models, results))
+
+
+@app.command()
+def audit(
+    reward: Annotated[
+        str,
+        typer.Argument(
+            help='A type (maths), a table (\'{type = "numeric", tag = "answer"}\') or a TOML file of one, '
+            "module:function, or RECIPE#STAGE."
+        ),
+    ],
+    questions: Annotated[
+        Path | None, typer.Option(help="JSONL: question, answer, and perhaps wrong, equivalents.")
+    ] = None,
+    kind: Annotated[Kind | None, typer.Option(help="What the reward is; by default found out.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="For one answer. Default: 1; 60 for a judge.")] = None,
+    max_false_positives: Annotated[float, typer.Option(help="Share of the wrong answers that may be paid for.")] = 0.0,
+    max_false_negatives: Annotated[float, typer.Option(help="Share of the right answers that may not be.")] = 0.0,
+    max_failures: Annotated[float, typer.Option(help="Share of all answers that may not be scored.")] = 0.0,
+    json: Annotated[bool, typer.Option("--json", help="Print what came of every answer as JSON.")] = False,
+) -> None:
+    """Play adversaries against a reward: what it pays for that it should not, what it misses, and how long it takes.
+
+    Exits with 1 where it is past one of the shares, or an answer took too long.
+    """
+    from tutelage.cli.audit import audit_rewards
+
+    most = {"false positives": max_false_positives, "false negatives": max_false_negatives, "failures": max_failures}
+    if not audit_rewards(console, reward, questions, kind and kind.value, seconds, most, json):
+        raise typer.Exit(1)
 
 
 @app.command()

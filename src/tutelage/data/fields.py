@@ -17,8 +17,12 @@ def row_of(value: object, place: str) -> Row:
     """The row as a mapping. Raises DataError for anything else, and for text that no tokenizer can take."""
     if not isinstance(value, Mapping):
         raise DataError(f"{place}: a row must be an object with fields, not {_kind(value)}")
-    for name, field in cast(Row, value).items():
-        _check_text(field, f"{place}: field '{name}'")
+    try:
+        for name, field in cast(Row, value).items():
+            _check_text(name, f"{place}: the name of field {name!r}")
+            _check_text(field, f"{place}: field '{name}'")
+    except RecursionError:
+        raise DataError(f"{place}: nested too deeply to be a row") from None
     return cast(Row, value)
 
 
@@ -146,6 +150,7 @@ def _check_text(value: object, place: str) -> None:
             raise DataError(f"{place}: character {error.start + 1} is a lone surrogate; repair it") from None
     elif isinstance(value, Mapping):
         for name, inner in cast(Row, value).items():
+            _check_text(name, f"{place}: the name {name!r}")
             _check_text(inner, f"{place}.{name}")
     elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         for index, inner in enumerate(cast(Sequence[object], value)):

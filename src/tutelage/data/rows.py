@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -30,7 +31,9 @@ def read_jsonl(path: Path) -> Iterator[Placed]:
 
 def _parse(raw: bytes, place: str) -> object:
     try:
-        return json.loads(raw.decode("utf-8"))
+        return json.loads(
+            raw.decode("utf-8"), parse_constant=_no_number, parse_float=_float, object_pairs_hook=_each_field_once
+        )
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: byte {error.start + 1} is not UTF-8; save the file as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -38,6 +41,25 @@ def _parse(raw: bytes, place: str) -> object:
         raise DataError(f"{place}: not valid JSON: {error.msg} at column {error.colno}{nul}") from None
     except RecursionError:
         raise DataError(f"{place}: JSON nested too deeply to be a row") from None
+    except ValueError as error:  # Python's own bound on the digits of a number, and ours
+        raise DataError(f"{place}: {str(error).split(';')[0]}; write it as text, or repair it") from None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number in JSON (null is what is missing)")
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _no_number(digits[:20])
+
+
+def _each_field_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"field '{next(name for name in names if names.count(name) > 1)}' stands there twice")
+    return row
 
 
 def read_parquet(path: Path) -> Iterator[Placed]:

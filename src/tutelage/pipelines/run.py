@@ -18,6 +18,7 @@ from tutelage.pipelines.decide import BEGIN, Decision, begun, decide
 from tutelage.pipelines.figures import check_gates, figures, in_words
 from tutelage.pipelines.folder import RunFolder, left_by, read_result
 from tutelage.pipelines.keys import Key, key_of
+from tutelage.pipelines.overlap import overlaps
 from tutelage.pipelines.plan import RunPlan, check_stage, check_with_tokenizer, plan_recipe
 from tutelage.report import build_report
 from tutelage.stages import (
@@ -82,6 +83,8 @@ class _Life:
         self.events = Journal(folder.path / "events.jsonl")
 
     def run(self) -> Path:
+        for line in overlaps(self.plan.stages):
+            self.progress.note(line)
         try:
             for index, stage_plan in enumerate(self.plan.stages):
                 self._stage(index, stage_plan)

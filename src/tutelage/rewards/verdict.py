@@ -48,7 +48,7 @@ def verdict_of(said: str) -> str | None:
 
 def grade_of(said: str, scale: tuple[int, int]) -> int | None:
     """The last grade of what a judge said; None where there is none on the scale."""
-    found = re.findall(r"\[\[\s*(-?\d+)\s*\]\]", said)
+    found = re.findall(r"\[\[\s*(-?\d{1,9})\s*\]\]", said)
     return int(found[-1]) if found and scale[0] <= int(found[-1]) <= scale[1] else None
 
 

@@ -96,10 +96,14 @@ class LocalJudge(Reward):
 
     def loaded(self, run: StageRun) -> LocalJudge:
         """The same with its model in memory."""
+        return self.holding(run.load_policy(model=self.model), run.recipe.engine)
+
+    def holding(self, policy: Policy, engine: Literal["auto", "native", "transformers"] = "auto") -> LocalJudge:
+        """The same with this policy as its model."""
         ready = self.model_copy()
-        ready._policy = run.load_policy(model=self.model).freeze()
+        ready._policy = policy.freeze()
         if self.by == "words":
-            ready._engine = build_engine(run.recipe.engine, ready._policy)
+            ready._engine = build_engine(engine, ready._policy)
         return ready
 
     def score(self, prompt: Prompt, sample: Sample) -> float:

@@ -1,0 +1,96 @@
+"""Questions that are learned from and tested on are told, before a run and by `check` (RELIABILITY, 29)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.pipelines.parts import SFT, tiny_model_folder
+from tutelage.config import read_recipe
+from tutelage.pipelines import plan_recipe, run_recipe
+from tutelage.training import Quiet
+
+RECIPE = """
+name = "test"
+model = "{model}"
+compute = "fp32"
+
+[environments.own]
+type = "questions"
+train = {{ type = "jsonl", path = "{folder}/train.jsonl" }}
+test = {{ type = "jsonl", path = "{folder}/test.jsonl" }}
+
+[[stage]]
+name = "before"
+type = "evaluate"
+environment = "own"
+questions = 4
+sampling = {{ max_new_tokens = 2 }}
+"""
+AFTER = """
+[[stage]]
+name = "after"
+type = "evaluate"
+environment = "own"
+questions = 3
+sampling = { max_new_tokens = 2 }
+"""
+
+
+def rows(path: Path, *numbers: int, **more: str) -> None:
+    lines = [
+        json.dumps({"id": f"{path.stem}{n}", "question": f"What is {n} + 1?", "answer": str(n + 1)}) for n in numbers
+    ]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def written(folder: Path) -> Path:
+    rows(folder / "train.jsonl", *range(10, 16))
+    rows(folder / "test.jsonl", 1, 2, 3, 4)
+    rows(folder / "talks.jsonl", 2, 30, 31, 32, 33, 34, 35)
+    text = (folder / "talks.jsonl").read_text()
+    (folder / "talks.jsonl").write_text(text.replace("What is 2", "  WHAT   is 2"))
+    sft = SFT.replace(
+        '{ type = "environment", environment = "sums" }', f'{{ type = "jsonl", path = "{folder}/talks.jsonl" }}'
+    )
+    model = tiny_model_folder(folder / "tiny")
+    path = folder / "recipe.toml"
+    path.write_text(RECIPE.format(model=model, folder=folder) + sft.replace("steps = 9", "steps = 1") + AFTER)
+    return path
+
+
+class Notes(Quiet):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.heard.append(text)
+
+
+def test_what_is_learned_and_tested_is_told_once_and_first(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    told = "'imitate' learns from 1 of the 4 questions that 'before', 'after' test on, such as test2; leave them out"
+    (line,) = [line for line in plan_recipe(read_recipe(path)).lines() if line.startswith("overlap")]
+    assert line.startswith(f"overlap   {told}")
+    notes = Notes()
+    run_recipe(read_recipe(path), tmp_path / "run", notes)
+    assert notes.heard[0].startswith(told)
+
+
+def test_nothing_is_told_where_nothing_is_shared_or_seen_questions_are_meant(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    for overrides in (["before.questions=1", "after.questions=1"], ["before.split=train", "after.split=train"]):
+        assert not [line for line in plan_recipe(read_recipe(path, overrides)).lines() if "overlap" in line]
+
+
+def test_preferences_are_looked_at_too(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    judged = [{"id": f"p{n}", "question": f"What is {n} + 1?", "chosen": "a", "rejected": "b"} for n in (3, 4, 60)]
+    (tmp_path / "judged.jsonl").write_text("\n".join(map(json.dumps, judged)) + "\n")
+    stage = (
+        '[[stage]]\nname = "prefer"\ntype = "preference"\nsteps = 1\nprompts_per_step = 1\n'
+        f'source = {{ type = "jsonl", path = "{tmp_path}/judged.jsonl" }}\n'
+    )
+    path.write_text(path.read_text() + stage)
+    lines = [line for line in plan_recipe(read_recipe(path)).lines() if "'prefer' learns from 2 of the 4" in line]
+    assert len(lines) == 1
