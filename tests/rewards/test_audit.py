@@ -53,7 +53,7 @@ SHIPPED = [
 OF_FORM = [
     {"type": "format"},
     {"type": "length", "target": 100},
-    {"type": "regex", "pattern": "(a+)+b"},
+    {"type": "regex", "pattern": "(a+)+b", "timeout": 0.3},
     {"type": "language", "language": "en"},
     {"type": "language", "language": "zh", "reads": "whole"},
 ]

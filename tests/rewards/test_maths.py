@@ -1,13 +1,14 @@
 """The reward `maths`: true equivalences hold, adversaries gain nothing and take no time (RELIABILITY, case 37)."""
 
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
 
 from tests.rewards.made import group, prompt, sample, scored
 from tutelage.errors import MissingExtraError
-from tutelage.rewards import MathsReward, build_reward
+from tutelage.rewards import MathsReward, MixedReward, NumericReward, build_reward, gold
 from tutelage.rewards.latex import last_box, refusal
 
 pytest.importorskip("math_verify")
@@ -66,7 +67,9 @@ EQUAL = [
 ]
 
 
-@pytest.mark.parametrize(("gold", "answer"), EQUAL)
+@pytest.mark.parametrize(
+    ("gold", "answer"), [*EQUAL, *((one, answer) for one, _, equal in gold.EQUAL for answer in equal)]
+)
 def test_true_equivalences(maths, gold, answer):
     assert maths.score(prompt(gold), sample(boxed(answer))) == 1.0
 
@@ -106,7 +109,15 @@ HEDGES = [
     r"\boxed{41}42",
     "42$, $41",
     r"41\text{ is not the answer, }42",
+    r"\frac{41}{1}=42",  # taken in
+    "x+41=42",  # taken in
+    r"\sqrt{41}=42",
 ]
+
+
+@pytest.mark.parametrize(("gold", "wrong"), [(one, wrong) for one, wrong, _ in gold.EQUAL])
+def test_wrong_answers_of_the_same_kind(maths, gold, wrong):
+    assert maths.score(prompt(gold), sample(boxed(wrong))) == 0.0
 
 
 @pytest.mark.parametrize(("gold", "answer"), [*DIFFERENT, *(("42", hedge) for hedge in HEDGES)])
@@ -151,6 +162,8 @@ BURNERS = {
     "high power": "9^{999999999}",
     "very high power": "9^{" + "9" * 100 + "}",
     "power of a sum": "(x+1)^{100000}",
+    "power of a long sum": "(x+y+z+w)^{60}",
+    "sums multiplied": "(a+b)(c+d)(f+g)(h+j)(k+l)(m+n)(p+q)(r+s)(t+u)(v+w)",
     "factorial": "999999999!",
     "factorials": "5!!!!",
     "factorial of a factorial": "(100!)!",
@@ -174,15 +187,27 @@ def test_burners_are_refused_at_once(maths, name):
     assert time.perf_counter() - begun < 1.0
 
 
-def test_what_passes_the_guards_and_burns_is_killed():
-    assert refusal("(x+y+z+w)^{60}", "42") is None
-    burns, right = scored({"type": "maths"}, [group(boxed("(x+y+z+w)^{60}"), boxed("42"))], timeout=1.0)
+def test_what_burns_all_the_same_is_killed_after_a_second_whatever_the_stage_allows():
+    gold = "(x+y+z+w)^{60}"  # the gold answer is trusted, and passes no guards
+    burns, right = scored({"type": "maths"}, [group(boxed("41"), boxed(gold), answer=gold)], timeout=60.0)
     assert burns.reward is None
     assert burns.failure == "maths: timed out after 1 s"
     assert right.reward == 1.0
 
 
-@pytest.mark.parametrize("answer", ["e^{-x^2}", "x^{10}+x^{9}+x^{8}+x^7", "2^{2024}", "(1+i)^{10}", r"x^{2^n}", "100!"])
+def test_who_reads_answers_so_allows_no_more_time():
+    assert build_reward({"type": "majority", "by": "maths"}, "r").seconds(prompt()) == 1.0
+    scorers = {"sums": MathsReward(timeout=3.0), "words": NumericReward()}
+    mixed = MixedReward(scorers=scorers)
+    assert [mixed.seconds(replace(prompt(), part=part)) for part in scorers] == [3.0, None]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["e^{-x^2}", "x^{10}+x^{9}+x^{8}+x^7", "2^{2024}", "(1+i)^{10}", r"x^{2^n}", "100!", "(x-1)^2(x+2)^3(y-4)^2",
+     "(x+y)^{100}", "(x+y+z)^{10}", "".join(f"(x+{n})" for n in range(1, 20)), r"\theta = 2", "f(2) = 5", "a+b = 7",
+     r"\frac{dy}{dx} = 2x", "x^2+y^2 = 25", r"\alpha_1 = 3", r"f^{-1}(x) = x"],
+)  # fmt: skip
 def test_the_guards_let_honest_answers_pass(answer):
     assert refusal(answer, "42") is None
 

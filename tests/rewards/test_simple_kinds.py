@@ -31,7 +31,17 @@ def test_exact(text, options, value):
 def test_exact_keeps_punctuation_that_is_all_there_is():
     assert ExactReward().score(prompt("?"), sample("?")) == 1.0
     assert ExactReward().score(prompt("?"), sample("!")) == 0.0
-    assert ExactReward().score(prompt("-5%"), sample("5")) == 1.0  # around an answer; `numeric` knows signs
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "value"),
+    [("-5%", "5", 0.0), ("5", "-5", 0.0), ("5", "5%", 0.0), ("-5%", '"-5%".', 1.0), ("-5", "−5", 1.0),
+     ("42", "4²", 0.0), ("x2", "x²", 0.0), ("H2O", "H₂O", 0.0), ("H₂O", "h₂o.", 1.0), ("5", ".5", 0.0),
+     ("-.5", "-.5!", 1.0), ("-.5", ".5", 0.0), ("Paris", "- Paris", 1.0), ("5", "- 5", 1.0), ("5", "...5", 1.0),
+     ("1-2", "1-2", 1.0), ("４２", "42", 1.0)],
+)  # fmt: skip
+def test_exact_keeps_what_makes_another_number(gold, text, value):
+    assert ExactReward().score(prompt(gold), sample(text)) == value
 
 
 @pytest.mark.parametrize(
