@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from tests.pipelines.parts import tiny_model_folder
 from tutelage.errors import ModelError
 from tutelage.models import load_policy, load_tokenizer
-from tutelage.models.loading import WEIGHTS, describe, load_module, load_scorer
+from tutelage.models.loading import INDEX, WEIGHTS, describe, load_module, load_scorer
 
 SOURCE = Path(__file__).parents[1] / "src" / "tutelage"
 # Two pipes between a process of ours and its own child, which no file and no network reach.
@@ -124,16 +124,17 @@ def test_a_pickle_under_the_name_of_safetensors_is_refused(trap: bytes, tmp_path
         load_module(folder, torch.float32)
 
 
-def test_an_index_that_points_out_of_the_folder_loads_nothing(trap: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shard", ["../outside.bin", "inside.bin", "../outside.safetensors", "pytorch_model.bin"])
+def test_an_index_of_other_files_opens_none(trap: bytes, shard: str, tmp_path: Path) -> None:
     folder = tiny_model_folder(tmp_path / "model")
     weights = load_file(folder / WEIGHTS)
     (folder / WEIGHTS).unlink()
-    (tmp_path / "outside.bin").write_bytes(trap)
-    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "../outside.bin")}
-    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
-    with pytest.raises(ModelError):
+    (folder / shard).write_bytes(trap)
+    if shard.endswith(".safetensors"):
+        save_file(weights, folder / shard, metadata={"format": "pt"})  # whole, but not of this folder
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(weights, shard)}))
+    with pytest.raises(ModelError, match=r"names '.*', which is no safetensors file of this folder"):
         load_module(folder, torch.float32)
-    save_file(weights, tmp_path / "outside.safetensors", metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])

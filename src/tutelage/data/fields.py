@@ -11,18 +11,16 @@ from tutelage.errors import DataError
 from tutelage.types import Message, Role
 
 Row = Mapping[str, Any]
+_DEEPEST = 100  # lists in lists
 
 
 def row_of(value: object, place: str) -> Row:
     """The row as a mapping. Raises DataError for anything else, and for text that no tokenizer can take."""
     if not isinstance(value, Mapping):
         raise DataError(f"{place}: a row must be an object with fields, not {_kind(value)}")
-    try:
-        for name, field in cast(Row, value).items():
-            _check_text(name, f"{place}: the name of field {name!r}")
-            _check_text(field, f"{place}: field '{name}'")
-    except RecursionError:
-        raise DataError(f"{place}: nested too deeply to be a row") from None
+    for name, field in cast(Row, value).items():
+        _check_text(name, f"{place}: the name of field {name!r}")
+        _check_text(field, f"{place}: field '{name}'")
     return cast(Row, value)
 
 
@@ -140,7 +138,9 @@ def _share(value: object, what: str) -> float:
     return number
 
 
-def _check_text(value: object, place: str) -> None:
+def _check_text(value: object, place: str, depth: int = 0) -> None:
+    if depth > _DEEPEST:
+        raise DataError(f"{place[:200]}: nested too deeply to be a row")
     if isinstance(value, str):
         if "\x00" in value:
             raise DataError(f"{place} holds a NUL character; remove it")
@@ -151,10 +151,10 @@ def _check_text(value: object, place: str) -> None:
     elif isinstance(value, Mapping):
         for name, inner in cast(Row, value).items():
             _check_text(name, f"{place}: the name {name!r}")
-            _check_text(inner, f"{place}.{name}")
+            _check_text(inner, f"{place}.{name}", depth + 1)
     elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         for index, inner in enumerate(cast(Sequence[object], value)):
-            _check_text(inner, f"{place}[{index}]")
+            _check_text(inner, f"{place}[{index}]", depth + 1)
 
 
 def _kind(value: object) -> str:

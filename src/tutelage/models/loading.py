@@ -57,11 +57,22 @@ def has_weights(folder: Path) -> bool:
     """Whether all safetensors files of a model are there: one, or every shard that the index names."""
     if (folder / WEIGHTS).is_file():
         return True
+    names = _shards(folder)
+    return names is not None and all(_is_own(name) and (folder / name).is_file() for name in names)
+
+
+def _shards(folder: Path) -> list[str] | None:
+    """The files that the index names; None where there is no readable one."""
     try:
         names = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
-    except (OSError, ValueError, KeyError, AttributeError):
-        return False
-    return all((folder / str(name)).is_file() for name in names)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return [str(name) for name in names]
+
+
+def _is_own(shard: str) -> bool:
+    """Is it a safetensors file of the folder itself? transformers would open any other, too, and unpickle it."""
+    return Path(shard).name == shard and shard.endswith(".safetensors")
 
 
 def load_module(folder: Path, dtype: torch.dtype, attention: str | None = None) -> PreTrainedModel:
@@ -223,6 +234,11 @@ def _require_folder(folder: Path) -> None:
 
 
 def _why_no_weights(folder: Path) -> str:
+    foreign = [name for name in _shards(folder) or [] if not _is_own(name)]
+    if foreign:
+        return (
+            f"{INDEX} names {foreign[0]!r}, which is no safetensors file of this folder, and other files are not opened"
+        )
     if (folder / INDEX).is_file():
         return f"a shard that {INDEX} names is missing; copy or fetch the model again"
     pickles = [path.name for pattern in _PICKLES for path in folder.glob(pattern)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final, Literal
 
 from tutelage.rewards.adversaries import Answer, adversaries
@@ -28,6 +29,7 @@ _JUDGES: Final = ("judge", "local-judge")
 _GOLD: Final = {"numeric": NUMBERS, "maths": MATHS, "prediction": TEXTS}
 _ATTACKED: Final = 4  # questions that all adversaries are played at; the others tell of right answers alone
 _WARMING: Final = 120.0  # seconds for the first answer, which loads what the reward needs
+_PATIENCE: Final = 5.0  # times the limit, on the clock: then a worker is killed, however busy the machine is
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Audit:
 
     @property
     def slow(self) -> list[Trial]:
-        """Answers that took longer than the limit, on the second attempt too."""
+        """Answers that took longer than the limit, or were killed."""
         return [trial for trial in self.trials if trial.seconds > self.limit]
 
     @property
@@ -120,8 +122,8 @@ def audit(
 
     Args:
         golds: the questions; several, with different answers, tell whether the reward reads them.
-        limit: seconds for one answer. One that takes longer is killed, and tried once more; where the reward is not
-            for workers (`together`), it is only timed.
+        limit: seconds for one answer, not counted those without a core. One that takes five times as long is killed;
+            where the reward is not for workers (`together`), it is only timed.
         kind: what the reward is; None: found out. One that gives answers the same whatever the question is of form.
         watch: told how many answers have been judged.
 
@@ -189,14 +191,23 @@ class _Playing:
         self._pool.close()
 
     def score(self, prompt: Prompt, text: str) -> tuple[Outcome, float]:
-        """What the answer is worth, and the seconds that took: the better of two attempts, where the first is slow."""
+        """What the answer is worth, and the seconds that took without those that were waited for a core."""
         samples = self._group(prompt, text)
-        score, seconds = self._once(prompt, samples)
-        if seconds > self._limit:
-            again, second = self._once(prompt, samples)
-            if second < seconds:
-                score, seconds = again, second
-        return score, seconds
+        if not self._warm:
+            self._told(prompt, self._group(prompt, self._reward.demonstrate(prompt.answer or "")), _WARMING)
+            self._warm = True
+        workers = self._pool.processes
+        before, begun = [_ran_and_waited(one) for one in ("self", *workers)], time.perf_counter()
+        told = self._told(prompt, samples, _PATIENCE * self._limit)
+        seconds = time.perf_counter() - begun
+        self._warm = self._pool.processes == workers
+        if self._warm:
+            after = [_ran_and_waited(one) for one in ("self", *workers)]
+            ran, waited = (
+                sum(end[which] - start[which] for start, end in zip(before, after, strict=True)) for which in (0, 1)
+            )
+            seconds = max(ran, seconds - waited)
+        return told.total if isinstance(told, Spread) else told, seconds
 
     def _group(self, prompt: Prompt, text: str) -> list[Sample]:
         """The answer; where answers are compared with each other, beside two right ones."""
@@ -205,21 +216,19 @@ class _Playing:
             others = [self._reward.demonstrate(prompt.answer or "")] * 2
         return [_sample(prompt, index, one) for index, one in enumerate([text, *others])]
 
-    def _once(self, prompt: Prompt, samples: list[Sample]) -> tuple[Outcome, float]:
-        if not self._warm:
-            self._told(prompt, self._group(prompt, self._reward.demonstrate(prompt.answer or "")), _WARMING)
-            self._warm = True
-        begun = time.perf_counter()
-        told = self._told(prompt, samples, self._limit)
-        seconds = time.perf_counter() - begun
-        if isinstance(told, Fault) and seconds > self._limit:
-            self._warm = False  # its worker was killed
-        return told.total if isinstance(told, Spread) else told, seconds
-
     def _told(self, prompt: Prompt, samples: list[Sample], seconds: float) -> Told:
         if self._reward.together:
             return outcomes_together(self._reward, [Group(prompt, (), samples)])[0]
         return self._pool.run([Job(0, prompt, samples, seconds)])[0][0]
+
+
+def _ran_and_waited(process: int | str) -> tuple[float, float]:
+    """Seconds that a process has run, and those that it could have but no core was free. Linux says; else 0."""
+    try:
+        ran, waited, _ = Path(f"/proc/{process}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0.0, 0.0
+    return int(ran) / 1e9, int(waited) / 1e9
 
 
 def _sample(prompt: Prompt, index: int, text: str) -> Sample:

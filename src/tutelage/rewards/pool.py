@@ -56,6 +56,11 @@ class WorkerPool:
             raise
         return [_spread(answers[place], len(job.samples)) for place, job in enumerate(jobs)]
 
+    @property
+    def processes(self) -> list[int]:
+        """The ids of the processes that live."""
+        return [worker.pid for worker in self._workers if not worker.gone]
+
     def close(self) -> None:
         """Kills every worker, and whatever it has started."""
         for worker in self._workers:

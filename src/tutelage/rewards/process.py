@@ -43,6 +43,10 @@ class WorkerProcess:
             self.connection.send(list(rewards))
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def gone(self) -> bool:
         """Was it killed and buried?"""
         return self.connection.closed
