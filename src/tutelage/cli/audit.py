@@ -54,7 +54,7 @@ def audit_rewards(
     else:
         for one in found:
             _show(console, one, most)
-    return all(not mistakes for one in found for mistakes in [verdicts(one, most)])
+    return not any(verdicts(one, most) for one in found)
 
 
 def verdicts(found: Audit, most: Mapping[str, float]) -> list[str]:
