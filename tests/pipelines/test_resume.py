@@ -175,8 +175,10 @@ def test_a_run_that_is_asked_to_end_completes_its_checkpoint(
     where = SAVING.format(function="_remove", done=9 + 5).replace("die()", asked)
     program = DYING.format(where=where, arguments=["run", str(recipe), "--out", str(folder)])
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    assert ended.returncode == 130, ended.stderr.decode()
-    assert f"interrupted; go on with: tutelage resume {folder}" in " ".join(ended.stdout.decode().split())
+    assert ended.returncode == 143, ended.stderr.decode()
+    assert f"interrupted; the last finished step is saved; go on with: tutelage resume {folder}" in " ".join(
+        ended.stdout.decode().split()
+    )
     assert (folder / "stages/02-reinforce/checkpoints/step-000004/manifest.json").is_file()
     assert "goes on after step 4" in finish("resume", str(folder))
     assert outcome(folder) == uninterrupted

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Event, Timer
 from threading import enumerate as enumerate_threads
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.training.test_update import loss_of, rows, state_of
+from tutelage import interrupts
 from tutelage.config import Checkpoints, Optimizer
 from tutelage.data.packing import pack
 from tutelage.errors import RunFolderError
@@ -193,6 +195,50 @@ def test_an_error_hides_no_failed_checkpoint(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(RuntimeError, match="tired") as caught:
         fit(Steps(), state_of(), tmp_path, Checkpoints(every=3, keep=5), lambda *_: None, lambda: OFFSETS)
     assert any("step-000003: the checkpoint could not be written" in note for note in caught.value.__notes__)
+
+
+def asked_to_end(at: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Mapping[str, float]], None]:
+    """As if a signal had come in the midst of that step's updates."""
+
+    def record(step: int, numbers: Mapping[str, float]) -> None:
+        if step == at:
+            monkeypatch.setattr(interrupts, "_asked", signal.SIGTERM)
+
+    return record
+
+
+def test_asked_to_end_the_last_finished_step_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = asked_to_end(4, monkeypatch)
+    with pytest.raises(interrupts.Interrupted, match="SIGTERM"):
+        fit(Steps(), state_of(), tmp_path, Checkpoints(every=3, keep=5), record, lambda: OFFSETS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000003", "step-000004"]
+
+
+def test_asked_to_end_before_anything_has_changed_the_step_before_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Samples(Steps):
+        def minibatches(self, state: State) -> Iterator[list[Batch]]:
+            with interrupts.at_once():
+                if state.step == 4:
+                    monkeypatch.setattr(interrupts, "_asked", signal.SIGINT)
+                    interrupts.check()  # as the handler does
+            yield pack(rows(), 100)
+
+    written = iter(range(100))  # how far the logs are when it is asked, before and after each step
+    with pytest.raises(interrupts.Interrupted, match="SIGINT"):
+        fit(Samples(), state_of(), tmp_path, Checkpoints(every=9), lambda *_: None, lambda: {"metrics": next(written)})
+    fresh = state_of()
+    assert load_checkpoint(fresh, tmp_path) == ({"metrics": 4}, [])  # those of the fourth step's end
+    assert fresh.step == 4
+
+
+def test_what_could_not_be_saved_is_not_told_as_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fails_at(4, monkeypatch, "file_digest")
+    record = asked_to_end(4, monkeypatch)
+    with pytest.raises(RunFolderError, match="step-000004: the checkpoint could not be written"):
+        fit(Steps(), state_of(), tmp_path, Checkpoints(every=3, keep=5), record, lambda: OFFSETS)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000003"]
 
 
 def test_a_writer_that_is_left_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

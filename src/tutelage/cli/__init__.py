@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import sys
+
+from tutelage import interrupts
 
 
 def main() -> None:
-    """Entry point of `tutelage`. Refusals are printed without a traceback and exit with 2; an interrupt, with 130."""
+    """Entry point of `tutelage`. A refusal is printed without a traceback and exits with 2, Ctrl-C 130, SIGTERM 143."""
     from tutelage.cli.process import prepare_process
 
     prepare_process()  # before anything loads torch
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: like Ctrl-C, a checkpoint is completed
+    interrupts.listen()
     sys.path.insert(0, "")  # a recipe's `module:name` may lie in the current folder
 
     from rich.console import Console
@@ -25,4 +26,10 @@ def main() -> None:
     except TutelageError as error:
         console.print(f"[bold red]refused[/] [dim]({type(error).__name__})[/]", highlight=False)
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        for note in getattr(error, "__notes__", ()):
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
+    except SystemExit:
+        if (code := interrupts.exit_code()) is not None:  # typer has ended an interrupted command in its own way
+            sys.exit(code)
+        raise

@@ -118,7 +118,7 @@ def _display_of_run(folder: Path) -> Iterator[Display]:
         try:
             yield display
         except KeyboardInterrupt:
-            display.note(f"interrupted; go on with: tutelage resume {folder}")
+            display.note(f"interrupted; the last finished step is saved; go on with: tutelage resume {folder}")
             raise
 
 

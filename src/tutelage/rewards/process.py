@@ -10,7 +10,9 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Pipe
+from weakref import WeakSet
 
+from tutelage import interrupts
 from tutelage.errors import TutelageError
 from tutelage.rewards.base import Fault, Reward, Told
 
@@ -35,6 +37,7 @@ class WorkerProcess:
                 env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
                 start_new_session=True,  # Ctrl-C is the parent's affair; and what a reward starts dies with its worker
             )
+        _living.add(self)
         self.ready = False
         self.place: int | None = None  # of the job it is busy with
         self._seconds = START_SECONDS
@@ -92,9 +95,25 @@ class WorkerProcess:
             raise TutelageError(f"a reward worker cannot start: it {reason}")
         return Fault(reason)
 
+    def strike(self) -> None:
+        """Kills the process and whatever it has started, without waiting for it."""
+        if self._process.returncode is None:  # else its number may be another's by now
+            with suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS says so of a dead one
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def kill(self) -> None:
         """Kills the process and whatever it has started, and waits until it is gone."""
-        with suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS says so of a dead one
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self.strike()
         self._process.wait()
         self.connection.close()
+
+
+_living: WeakSet[WorkerProcess] = WeakSet()
+
+
+def _kill_all() -> None:
+    for worker in list(_living):
+        worker.strike()
+
+
+interrupts.before_exit(_kill_all)

@@ -7,10 +7,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
+from tutelage import interrupts
 from tutelage.config import Checkpoints
 from tutelage.errors import NonFiniteError
 from tutelage.models import Policy
 from tutelage.training.finite import keep_evidence
+from tutelage.training.guards import Verdict
 from tutelage.training.saving import CheckpointWriter
 from tutelage.training.state import State
 from tutelage.training.watch import Watch
@@ -54,6 +56,8 @@ def fit(
 ) -> State:
     """Trains until the task's steps are done, or it stops by itself, or its guards stop it.
 
+    Asked to end, it finishes the step under way, unless that has changed nothing yet (`interrupts.at_once`), and saves.
+
     Args:
         folder: where the checkpoints go.
         record: takes each step's number and metrics, before the step's checkpoint is written.
@@ -64,28 +68,53 @@ def fit(
         RunFolderError: a checkpoint could not be written; it may be that of the step before.
         NonFiniteError: an update was not applied; its batch is kept beside the checkpoints.
         GuardError: a guard has stopped the stage.
+        Interrupted: the process was asked to end; the last finished step is saved, unless a guard doubts it.
     """
-    with CheckpointWriter(state, folder, checkpoints.keep) as writer:
+    saved, written, doubtful = state.step, offsets(), False
+    with interrupts.deferred(), CheckpointWriter(state, folder, checkpoints.keep) as writer:
         if watch is not None and watch.rolls_back and state.step == 0:
-            writer.save(offsets())  # a beginning to go back to
-        while state.step < task.total_steps and not state.stopped:
-            try:
-                numbers = _step(task, state, writer, folder.parent)
-                record(state.step, numbers)
-                verdict = watch.see(state.step, numbers) if watch is not None else None
-            except NonFiniteError as error:
-                if watch is None:
-                    raise
-                verdict = watch.failed(state.step + 1, error)
-            if watch is not None and verdict is not None:
-                writer.finish()
-                watch.roll_back(state, folder, verdict)
-                writer.save(offsets())  # at once: a resumed run goes slower, too
-                continue
-            last = state.step == task.total_steps or state.stopped
-            if last or (state.step % checkpoints.every == 0 and not (watch is not None and watch.doubtful)):
-                writer.save(offsets())
+            writer.save(written)  # a beginning to go back to
+        try:
+            while state.step < task.total_steps and not state.stopped:
+                verdict = _watched(task, state, writer, folder.parent, record, watch)
+                if watch is not None and verdict is not None:
+                    writer.finish()
+                    watch.roll_back(state, folder, verdict)
+                    due, doubtful = True, False  # at once: a resumed run goes slower, too
+                else:
+                    doubtful = watch is not None and watch.doubtful
+                    last = state.step == task.total_steps or state.stopped
+                    due = last or (state.step % checkpoints.every == 0 and not doubtful)
+                written = offsets()
+                if due:
+                    writer.save(written)
+                    saved = state.step
+                interrupts.check()
+        except interrupts.Interrupted:
+            if state.step > saved and not doubtful:
+                writer.save(written)
+            writer.finish()  # whoever is told that it is saved can rely on it
+            raise
     return state
+
+
+def _watched(
+    task: Task,
+    state: State,
+    writer: CheckpointWriter,
+    stage_folder: Path,
+    record: Callable[[int, Mapping[str, float]], None],
+    watch: Watch | None,
+) -> Verdict | None:
+    """One step, recorded; what the guards say of it, if that is to roll back."""
+    try:
+        numbers = _step(task, state, writer, stage_folder)
+        record(state.step, numbers)
+        return watch.see(state.step, numbers) if watch is not None else None
+    except NonFiniteError as error:
+        if watch is None:
+            raise
+        return watch.failed(state.step + 1, error)
 
 
 def _step(task: Task, state: State, writer: CheckpointWriter, stage_folder: Path) -> dict[str, float]:

@@ -37,7 +37,7 @@ class CheckpointWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._state.before_change = lambda: None
-        self._finish()
+        self._join()
         if error is None:
             self._raise_failure()
         elif self._failure is not None and self._failure is not error:
@@ -57,8 +57,8 @@ class CheckpointWriter:
         self._waited += perf_counter() - began
 
     def finish(self) -> None:
-        """Waits for the checkpoint under way. Raises as `save` does."""
-        self._finish()
+        """Waits for the checkpoint that is under way. Raises RunFolderError if it could not be written."""
+        self._join()
         self._raise_failure()
 
     def waited(self) -> float:
@@ -73,7 +73,7 @@ class CheckpointWriter:
         self._waited += perf_counter() - began
         self._raise_failure()
 
-    def _finish(self) -> None:
+    def _join(self) -> None:
         if self._thread is not None:
             self._thread.join()
 
