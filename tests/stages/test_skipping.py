@@ -43,7 +43,7 @@ def groups() -> list[Group]:
 def task_of(algorithm: Algorithm) -> RlTask:
     stage = RlStage(type="rl", name="rl", environment="e")
     plan: Any = SimpleNamespace(stage=stage, algorithm=algorithm)
-    given: Any = SimpleNamespace(collect=lambda policy, step: groups(), metrics={})
+    given: Any = SimpleNamespace(collect=lambda policy, step: groups(), metrics={}, remember=lambda: None)
     return RlTask(plan, given, given)
 
 

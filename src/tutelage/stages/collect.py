@@ -18,26 +18,31 @@ from tutelage.errors import FailedSamplesError, GuardError, NothingToLearnError
 from tutelage.functional import advantages
 from tutelage.models import Policy
 from tutelage.rewards import BackgroundScoring, RewardSuite
-from tutelage.rollouts import play_out, prompts_of_step, record_samples, roll_out
+from tutelage.rollouts import play_out, record_samples, roll_out
 from tutelage.seeds import derive_seed
 from tutelage.stages.context import StageRun
 from tutelage.stages.experience import rewards_of
+from tutelage.stages.quarantine import Quarantine
 from tutelage.stages.rl_plan import RlPlan
+from tutelage.training import Memory
 from tutelage.types import Group, Prompt, Sample
 
 
 class Collector:
     """Asks the prompts of a step and has the answers rewarded, or has its games played.
 
-    `metrics` are of the step that was asked last; `found` is what self-play has found so far, which grows.
+    `metrics` are of the step that was asked last. What later steps must know goes into the memory when `remember` is
+    called, not before: until then the step can be given up.
     """
 
     def __init__(
-        self, plan: RlPlan, run: StageRun, engine: Engine, suite: RewardSuite, found: list[str] | None = None
+        self, plan: RlPlan, run: StageRun, engine: Engine, suite: RewardSuite, memory: Memory | None = None
     ) -> None:
         self.plan, self.run, self.stage = plan, run, plan.stage
         self.engine, self.suite = engine, suite
-        self.found = [] if found is None else found
+        self.memory = memory or Memory()
+        self.quarantine = Quarantine(plan.stage, self.memory)
+        self._found: list[str] = []
         self.metrics: dict[str, float] = {}
         self._seen: list[Group] = []
 
@@ -56,7 +61,8 @@ class Collector:
         self._seen, seconds = [], [0.0, 0.0]
         for attempt in range(stage.refills + 1):
             missing = stage.prompts_per_step - len(kept)
-            groups = self._ask(policy, self._prompts(step, attempt)[:missing], step, attempt, seconds)
+            prompts = self.quarantine.prompts_of_step(self.plan.prompts, step, attempt, self.run.seed)[:missing]
+            groups = self._ask(policy, prompts, step, attempt, seconds)
             self._seen += groups
             _refuse_stale(groups, policy.version)
             record_samples(self.run.samples, stage.name, step + 1, groups)
@@ -67,9 +73,18 @@ class Collector:
                 break
         self.metrics = sample_metrics(self._seen)
         self.metrics |= {"generate_seconds": seconds[0], "reward_seconds": seconds[1], "groups": float(len(self._seen))}
+        if self.memory.quarantined:
+            self.metrics["quarantined"] = float(len(self.memory.quarantined))
         if len(kept) < stage.prompts_per_step:
             raise NothingToLearnError(self._what_was_seen(step, len(kept)))
         return kept
+
+    def remember(self) -> None:
+        """Puts into the memory what the step that was asked last has told."""
+        self.memory.found = [*self.memory.found, *self._found]
+        for name, reason in self.quarantine.judge(self._seen):
+            self.run.progress.note(f"{self.stage.name}: prompt {name!r} is asked no more: {reason}")
+            write_json(self.run.folder / "quarantined.json", self.memory.quarantined)
 
     def greedy(self, policy: Policy, groups: Sequence[Group], step: int) -> Tensor:
         """[P] what the greedy answer to each group's prompt earns; the group's mean where its reward fails."""
@@ -94,7 +109,8 @@ class Collector:
         """Every group of the step's self-play. What a move is worth is known when its game is over."""
         stage, seed = self.stage, derive_seed(self.run.seed, "sample", step)
         episodes = range(step * stage.prompts_per_step, (step + 1) * stage.prompts_per_step)
-        play = environment.play(episodes, stage.completions_per_prompt, seed, self.found)
+        found = list(self.memory.found)
+        play = environment.play(episodes, stage.completions_per_prompt, seed, found)
         started = perf_counter()
         self._seen = play_out(
             self.engine,
@@ -104,6 +120,7 @@ class Collector:
             seed,
             watch=lambda done, asked: self.run.progress.progress(done, asked, "samples"),
         )
+        self._found = found[len(self.memory.found) :]
         spent = {"generate_seconds": perf_counter() - started, "reward_seconds": 0.0}
         _refuse_stale(self._seen, policy.version)
         record_samples(self.run.samples, stage.name, step + 1, self._seen)
@@ -112,11 +129,6 @@ class Collector:
         mixed = list(self._seen)  # so that each of several updates sees moves of all plies
         Random(seed).shuffle(mixed)
         return mixed
-
-    def _prompts(self, step: int, attempt: int) -> list[Prompt]:
-        """Those whose turn it is; in a further round, others, in an order of that round's own."""
-        seed = derive_seed(self.run.seed, "refill", attempt) if attempt else self.run.seed
-        return prompts_of_step(self.plan.prompts, step, self.stage.prompts_per_step, seed)
 
     def _ask(
         self, policy: Policy, prompts: Sequence[Prompt], step: int, attempt: int, seconds: list[float]

@@ -25,11 +25,12 @@ def run_rl(plan: RlPlan, run: StageRun) -> Result:
     state = run.begin(first_state(plan, policy, start, load_teacher(plan, run, policy)))
     engine = build_engine(run.recipe.engine, policy)
     with RewardSuite(with_models(plan.rewards, run, state), plan.stage.reward_timeout) as suite:
-        collector = Collector(plan, run, engine, suite, state.memory.found)
+        collector = Collector(plan, run, engine, suite, state.memory)
         task = RlTask(plan, run, collector, texts_of(plan, run, policy))
         run.fit(task, state, plan.stage.checkpoints, guards_of(plan))
     take(state, "average")
-    return {"type": "rl", "steps": state.step, "saved": run.save_model(policy.save)}
+    out = {"quarantined": len(state.memory.quarantined)} if state.memory.quarantined else {}
+    return {"type": "rl", "steps": state.step, **out, "saved": run.save_model(policy.save)}
 
 
 def guards_of(plan: RlPlan) -> RlGuards:

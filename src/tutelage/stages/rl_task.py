@@ -10,6 +10,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from tutelage import interrupts
 from tutelage.algorithms import Distillation
 from tutelage.data.packing import Row, pack
 from tutelage.functional import kl
@@ -42,10 +43,12 @@ class RlTask:
     def minibatches(self, state: State) -> Iterator[Sequence[Batch]]:
         """Rolls out, scores, credits; then the micro-batches of every update of the step."""
         self._state, self._began = state, perf_counter()
-        fresh = self.collector.collect(state.policy, state.step)
-        groups = [*fresh, *state.memory.groups]
+        with interrupts.at_once():  # nothing of the state has changed yet
+            fresh = self.collector.collect(state.policy, state.step)
+            groups = [*fresh, *state.memory.groups]
+            greedy_P = self.collector.greedy(state.policy, groups, state.step) if self.algorithm.needs_greedy else None
         state.memory.add(fresh)
-        greedy_P = self.collector.greedy(state.policy, groups, state.step) if self.algorithm.needs_greedy else None
+        self.collector.remember()
         self._metrics, self._learning_since = self.collector.metrics, perf_counter()
         rows = self._credited(groups, greedy_P, len(fresh))
         parts = self.stage.updates_per_epoch
@@ -115,6 +118,9 @@ class RlTask:
             fresh: how many groups are of this step; those after them are learned from again.
         """
         rows = rows_of(groups, fresh)
+        self._metrics["skipped"] = 0.0
+        if not any(row.tokens for row in rows):
+            return []  # none of the step's answers could be rewarded, or all are empty
         if self._credit_reads_scores:
             rows = self._scored(rows)
         earned = experience_of(groups, rows, greedy_P)
@@ -185,13 +191,15 @@ class RlTask:
         own = several or self._credit_reads_scores
         if not own and not self.algorithm.needs_reference:
             return list(rows)
-        batches = [batch for batch in self._packed(rows) if len(batch.action_A)]
+        packed = self._packed(rows)
+        batches, silent = [one for one in packed if one.acted], [one for one in packed if not one.acted]
         scores = [self._learners(batch) if own else {} for batch in batches]
         if self.algorithm.needs_reference:
             with self._reference() as reference:
                 for batch, named in zip(batches, scores, strict=True):
                     named["reference"] = reference.score(batch, self.stage.sampling)[0]
-        return with_scores(rows, batches, scores)
+        nothing = {name: torch.zeros(0) for name in (scores[0] if scores else ())}
+        return with_scores(rows, [*batches, *silent], [*scores, *([nothing] * len(silent))])
 
     def _learners(self, batch: Batch) -> dict[str, Tensor]:
         """The policy's log-probabilities of a micro-batch, and the critic's values."""

@@ -8,7 +8,7 @@ from tutelage.environments import SelfPlay
 from tutelage.errors import ConfigError
 from tutelage.stages.match import refuse_idle
 
-_IDLE = ("split", "rewards", "refills", "reward_timeout", "max_failed_share")
+_IDLE = ("split", "rewards", "refills", "reward_timeout", "max_failed_share", "quarantine_after")
 
 
 def check_self_play(stage: RlStage, algorithm: Algorithm, environment: SelfPlay) -> None:

@@ -2,6 +2,7 @@
 
 from tutelage.training.checkpoint import load_checkpoint
 from tutelage.training.fit import Task, fit, mean_of
+from tutelage.training.memory import Memory
 from tutelage.training.metrics import Metrics
 from tutelage.training.progress import Progress, Quiet
 from tutelage.training.state import SLOWER, STOP, State, decay_begins, learning_rate
@@ -13,6 +14,7 @@ __all__ = [
     "SLOWER",
     "STOP",
     "Logs",
+    "Memory",
     "Metrics",
     "Progress",
     "Quiet",

@@ -1,9 +1,9 @@
-"""The groups of earlier steps, to be learned from again; they are saved with a checkpoint."""
+"""What later steps must know of earlier ones, beside weights and numbers; it is saved with a checkpoint."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,19 +11,28 @@ from tutelage.types import Group, Message, Prompt, Sample
 
 
 class Memory:
-    """The last so many steps' groups, oldest first. Of a prompt, `meta` is not kept: its reward has read it.
+    """The last so many steps' groups, oldest first, to be learned from again. Of a prompt, `meta` is not kept: its
+    reward has read it.
 
-    Beside them, what self-play has `found` so far, which grows.
+    | Beside them | |
+    |---|---|
+    | found | what self-play has found so far, which grows |
+    | failing | of prompts whose answers could not be rewarded when they were last asked: how many times in a row |
+    | quarantined | of prompts that are not asked any more: why |
+    | episodes | those under way in the environments of a `control` stage |
     """
 
     def __init__(self, steps: int = 0) -> None:
         self.limit = steps
         self.steps: list[list[Group]] = []
         self.found: list[str] = []
+        self.failing: dict[str, int] = {}
+        self.quarantined: dict[str, str] = {}
+        self.episodes: Mapping[str, Any] = {}
 
     @property
     def empty(self) -> bool:
-        return not self.steps and not self.found
+        return not (self.steps or self._plain)
 
     @property
     def groups(self) -> list[Group]:
@@ -38,14 +47,19 @@ class Memory:
         vars(self).update(vars(Memory(self.limit)))
 
     def to_json(self) -> str:
-        steps = [[_plain(group) for group in step] for step in self.steps]
-        return json.dumps({"steps": steps, "found": self.found})
+        return json.dumps({"steps": [[_plain(group) for group in step] for step in self.steps], **self._plain})
 
     def restore(self, text: str) -> None:
         """What `to_json` wrote."""
         kept = json.loads(text)
-        self.steps = [[_group(plain) for plain in step] for step in kept["steps"]]
-        self.found = kept["found"]
+        self.steps = [[_group(plain) for plain in step] for step in kept.pop("steps")]
+        for name, value in kept.items():
+            setattr(self, name, value)
+
+    @property
+    def _plain(self) -> dict[str, Any]:
+        """All but the groups, where there is anything: it is JSON as it stands."""
+        return {name: value for name, value in vars(self).items() if name not in ("limit", "steps") and value}
 
 
 def _plain(group: Group) -> dict[str, Any]:
