@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from pydantic import Field
 
 from tutelage.config import Part, Table, build
@@ -33,10 +32,11 @@ class Gymnasium(Part):
         if not isinstance(actions, (gym.spaces.Box, gym.spaces.Discrete)) or len(actions.shape) > 1:
             raise ConfigError(f"{where}.id: {self.id} acts in {actions}; Discrete, or a vector of numbers, is served")
 
-    def make(self, copies: int, where: str = "id") -> gymnasium.vector.VectorEnv:
-        """So many of it. One that ends begins anew in the same step; its last observation is in the step's infos."""
+    def make(self, copies: int, where: str = "id", goes_on: bool = True) -> gymnasium.vector.SyncVectorEnv:
+        """So many of it. One that ends begins anew in the same step, or, if it does not go on, when it is reset."""
         gym = _gymnasium()
-        reset = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
+        modes = gym.vector.AutoresetMode
+        reset = {"autoreset_mode": modes.SAME_STEP if goes_on else modes.DISABLED}
         try:
             return gym.make_vec(self.id, copies, vectorization_mode="sync", vector_kwargs=reset, **self.options)
         except (gym.error.Error, TypeError, ImportError) as error:
@@ -51,16 +51,6 @@ def build_control(table: object, where: str) -> Gymnasium:
     environment = build(table, CONTROL, Gymnasium, where)
     environment.check(where)
     return environment
-
-
-def last_observations(infos: Mapping[str, Any], observations_EO: np.ndarray) -> np.ndarray:
-    """[E, O] what each environment showed after the step: of those that ended, before they began anew."""
-    if "final_obs" not in infos:
-        return observations_EO
-    shown_EO = observations_EO.copy()
-    for place in np.flatnonzero(infos["_final_obs"]):
-        shown_EO[place] = infos["final_obs"][place]
-    return shown_EO
 
 
 def _gymnasium() -> Any:

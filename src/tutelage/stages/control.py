@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,13 +107,17 @@ class ControlTask:
             observations if stage.normalise_observations else None,
             rewards if stage.normalise_rewards else None,
         )
+        self._recent: list[float] = []  # what the last episodes earned
+        self._known: Mapping[str, Any] = {}  # what the memory was told of them
         self._learns = {"policy", "critic"}
         self._metrics: dict[str, float] = {}
-        self._recent: list[float] = []
 
     def minibatches(self, state: State) -> Iterator[Sequence[Transitions]]:
         """Acts, credits; then the batch of every update of the step."""
         stage, began = self.stage, perf_counter()
+        state.before_change()  # the statistics of what is observed
+        if state.memory.episodes is not self._known:  # resumed, or gone back to a checkpoint
+            self._go_on(state.memory.episodes)
         if stage.episodes is None:
             found = self.collector.stretch(state.step, stage.length)
         else:
@@ -163,6 +168,13 @@ class ControlTask:
 
     def after_step(self, state: State, metrics: Mapping[str, float]) -> None:
         state.dials = {**state.dials, **self.algorithm.turned(state.dials, metrics)}
+        under_way = self.collector.under_way() if self.stage.episodes is None else {}
+        state.memory.episodes = self._known = {"recent": self._recent, "under_way": under_way}
+
+    def _go_on(self, episodes: Mapping[str, Any]) -> None:
+        self._recent = list(episodes.get("recent", ()))
+        self.collector.resume(episodes.get("under_way", {}))
+        self._known = episodes
 
     def metrics(self) -> Mapping[str, float]:
         return self._metrics

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tutelage.environments.control import Gymnasium, last_observations
+from tutelage.environments.control import Gymnasium
 from tutelage.models.control import ControlPolicy, Moments
 from tutelage.seeds import derive_seed
 
 Array = np.ndarray
 Values = Callable[[Array], Array]
+_MANY = 10**6  # episodes, which no environment ends within one step of a stage
 
 
 @dataclass(slots=True)
@@ -51,7 +53,11 @@ class Stretch:
 
 
 class Collector:
-    """Steps the environments with the policy. Keeps their episodes going from one call to the next."""
+    """Steps the environments with the policy. Keeps their episodes going from one call to the next.
+
+    No environment can be saved in the middle of an episode, but each episode has a seed of its own, so its actions up
+    to now are as good: `under_way` tells them, and `resume` repeats them.
+    """
 
     def __init__(
         self,
@@ -63,28 +69,62 @@ class Collector:
         observations: Moments | None,
         rewards: Moments | None,
     ) -> None:
-        self.environments, self.policy = environment.make(copies), policy
+        self.environments, self.policy = environment.make(copies, goes_on=False), policy
         self.copies, self.seed, self.discount = copies, seed, discount
         self.observations, self.rewards = observations, rewards
         self._shown_EO: Array | None = None
-        self._earned_E = np.zeros(copies)  # of the episodes under way
+        self._begun_E = np.zeros(copies, dtype=np.int64)  # how many episodes
+        self._done_E: list[list[Any]] = [[] for _ in range(copies)]  # the actions of those under way
+        self._earned_E = np.zeros(copies)  # by those under way
         self._discounted_E = np.zeros(copies)
 
     def stretch(self, step: int, length: int) -> Stretch:
         """The next `length` steps of every environment."""
         if self._shown_EO is None:
-            self._shown_EO, _ = self.environments.reset(seed=derive_seed(self.seed, "reset", step) % 2**31)
+            self._begin(np.ones(self.copies, dtype=bool))
         return self._collect(step, length)
 
     def episodes(self, step: int, group: int) -> Stretch:
         """One whole episode of every environment; those of a group begin alike."""
         beginnings = [derive_seed(self.seed, "begin", step, place // group) % 2**31 for place in range(self.copies)]
         self._shown_EO, _ = self.environments.reset(seed=beginnings)
+        self._begun_E[:] = step * _MANY
         self._earned_E[:], self._discounted_E[:] = 0.0, 0.0
         found = self._collect(step, None)
         stops_ET = found.stops_ET
         found.kept_ET[:] = np.cumsum(stops_ET, 1) - stops_ET == 0  # up to the first end
         return found
+
+    def under_way(self) -> Mapping[str, Any]:
+        """The episodes that the next stretch goes on with."""
+        return {
+            "begun": self._begun_E.tolist(),
+            "actions": [list(actions) for actions in self._done_E],
+            "earned": self._earned_E.tolist(),
+            "discounted": self._discounted_E.tolist(),
+        }
+
+    def resume(self, under_way: Mapping[str, Any]) -> None:
+        """Repeats what `under_way` told; nothing: all begin."""
+        self._shown_EO, self._begun_E[:] = None, under_way.get("begun", 0)
+        if not under_way:
+            return
+        self._begin(np.ones(self.copies, dtype=bool), again=True)
+        assert self._shown_EO is not None
+        for place, actions in enumerate(under_way["actions"]):
+            for action in actions:
+                self._shown_EO[place] = self.environments.envs[place].step(np.asarray(action)[()])[0]
+        self._done_E = [list(actions) for actions in under_way["actions"]]
+        self._earned_E[:], self._discounted_E[:] = under_way["earned"], under_way["discounted"]
+
+    def _begin(self, which_E: Array, again: bool = False) -> None:
+        """Begins an episode in each of those environments: its next one, or the one that it was in."""
+        self._begun_E[which_E] += not again
+        seeds = [derive_seed(self.seed, "episode", place, int(n)) % 2**31 for place, n in enumerate(self._begun_E)]
+        self._shown_EO, _ = self.environments.reset(seed=seeds, options={"reset_mask": which_E})
+        for place in np.flatnonzero(which_E):
+            self._done_E[place] = []
+        self._earned_E[which_E], self._discounted_E[which_E] = 0.0, 0.0
 
     def _collect(self, step: int, length: int | None) -> Stretch:
         """So many steps; None: until every environment has been over once."""
@@ -92,21 +132,24 @@ class Collector:
         seen: list[tuple[Array, ...]] = []
         returns: list[float] = []
         over_E = np.zeros(self.copies, dtype=bool)
-        assert self._shown_EO is not None
         while not over_E.all() if length is None else len(seen) < length:
+            assert self._shown_EO is not None
             inputs_EO = self._inputs(self._shown_EO, learn=True)
             actions_E = self.policy.act(inputs_EO, random)
-            shown_EO, rewards_E, ended_E, truncated_E, infos = self.environments.step(self.policy.allowed(actions_E))
-            after_EO = last_observations(infos, shown_EO)
+            allowed_E = self.policy.allowed(actions_E)
+            after_EO, rewards_E, ended_E, truncated_E, _ = self.environments.step(allowed_E)
+            for done, action in zip(self._done_E, allowed_E.tolist(), strict=True):
+                done.append(action)
             done_E = ended_E | truncated_E
             self._earned_E += rewards_E
             first_E = done_E & ~over_E if length is None else done_E
             returns += self._earned_E[first_E].tolist()
-            scaled_E = self._scaled(rewards_E, done_E)
+            scaled_E = self._scaled(rewards_E)
             seen.append((inputs_EO, actions_E, scaled_E, ended_E, truncated_E & ~ended_E, after_EO))
-            self._earned_E[done_E] = 0.0
             over_E |= done_E
-            self._shown_EO = shown_EO
+            self._shown_EO = after_EO
+            if done_E.any():
+                self._begin(done_E)
         columns = [np.stack(column, 1) for column in zip(*seen, strict=True)]
         inputs, actions, rewards, ended, cut, after = columns
         cut[:, -1] |= ~ended[:, -1]  # the stretch stops there, whatever the episode does
@@ -122,13 +165,12 @@ class Collector:
             self.observations.add(observations_RO)
         return self.observations.normalised(observations_RO)
 
-    def _scaled(self, rewards_E: Array, done_E: Array) -> Array:
+    def _scaled(self, rewards_E: Array) -> Array:
         """Rewards in standard deviations of the discounted returns, where they are normalised."""
         if self.rewards is None:
             return rewards_E
         self._discounted_E = self._discounted_E * self.discount + rewards_E
         self.rewards.add(self._discounted_E[:, None])
-        self._discounted_E[done_E] = 0.0
         return self.rewards.normalised(rewards_E[:, None], centred=False)[:, 0]
 
     def close(self) -> None:
