@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from tests.pipelines.parts import EVALUATE, RL, SFT, recipe_text, tiny_model_folder
 from tutelage.config import read_recipe, reads
 from tutelage.errors import ConfigError, GateError, RunFolderError
-from tutelage.pipelines import read_result, resume_run, run_recipe, run_status
+from tutelage.pipelines import artefact, read_result, resume_run, run_recipe, run_status
 from tutelage.pipelines.artefact import read_artefact
+from tutelage.pipelines.keys import Key
 from tutelage.training import Quiet
 
 REWARD_MODEL = """
@@ -366,3 +368,63 @@ def test_half_done_with_other_data_is_not_resumed(tmp_path: Path) -> None:
     ):
         resume_run(out, Quiet())
     run(path)  # begins it again
+
+
+def change_recipe(out: Path) -> None:
+    """What runs is edited by hand."""
+    path = out / "recipe.json"
+    path.write_text(path.read_text().replace('"lr": 9e-06', '"lr": 0.5'))
+
+
+def change_tokenizer(out: Path) -> None:
+    path = out.parent / "tiny/tokenizer_config.json"
+    table = json.loads(path.read_text())
+    path.write_text(json.dumps({**table, "model_max_length": 77}))
+
+
+def change_data(out: Path) -> None:
+    path = out.parent / "pairs.jsonl"
+    path.write_text(path.read_text().replace("not 3", "never 3"))
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (change_recipe, r"optimizer\.lr 9e-06 -> 0\.5"),
+        (change_tokenizer, r"its input 'base, its tokenizer' is another \([0-9a-f]{12} -> [0-9a-f]{12}\)"),
+        (change_data, "its data are others"),
+    ],
+)
+def test_a_run_is_not_resumed_with_what_it_did_not_begin_with(
+    change: Callable[[Path], None], difference: str, tmp_path: Path
+) -> None:
+    class Stops(Quiet):
+        def step(self, step: int, metrics: object) -> None:
+            raise KeyboardInterrupt
+
+    path, out = write(tmp_path, REWARD_MODEL.replace('start = "base"\n', "")), tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(read_recipe(path), out, Stops())
+    kept = {name: (out / name).read_bytes() for name in ("recipe.json", "metrics.jsonl", "stages/01-liked/begin.json")}
+    change(out)
+    artefact._digest.cache_clear()  # as in a new process
+    with pytest.raises(RunFolderError, match=rf"half done, and since it began.*{difference}.*`tutelage run RECIPE --o"):
+        resume_run(out, Quiet())
+    assert {name: (out / name).read_bytes() for name in kept if name != "recipe.json"} == {
+        name: text for name, text in kept.items() if name != "recipe.json"
+    }  # nothing was cut, nothing begun
+
+
+def test_what_a_run_began_without_knowing_does_not_stop_it() -> None:
+    before = Key({"steps": 3, "algorithm.type": "ppo"}, {"base": "a"}, "data", "code")
+    assert not Key(
+        {"steps": 3, "algorithm.type": "ppo", "new": 1}, {"base": "a", "base, x": "b"}, "data", "other"
+    ).contradicts(before)
+    for config, inputs, data in (
+        ({"steps": 4, "algorithm.type": "ppo"}, {"base": "a"}, "data"),
+        ({"steps": 3, "algorithm.type": "ppo", "algorithm.kl": 1}, {"base": "a"}, "data"),
+        ({"steps": 3}, {"base": "a"}, "data"),
+        ({"steps": 3, "algorithm.type": "ppo"}, {"base": "b"}, "data"),
+        ({"steps": 3, "algorithm.type": "ppo"}, {"base": "a"}, "others"),
+    ):
+        assert Key(config, inputs, data, "code").contradicts(before)

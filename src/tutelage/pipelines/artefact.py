@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -76,12 +76,37 @@ def given_models(stage: Stage, recipe: Recipe) -> list[str]:
     return [name for name in known if name in named]
 
 
-@cache
 def digest_of_model(folder: Path) -> str:
     """Of a model that no stage made: its weights, its tokenizer and its config. It does not change while we run."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in (".safetensors", ".json"))
-    lines = [f"{path.name} {file_digest(path)}" for path in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return _digest(folder, _is_models)
+
+
+def _is_models(path: Path) -> bool:
+    return path.suffix in (".safetensors", ".json")
+
+
+def given_digests(stage: Stage, recipe: Recipe, folders: Mapping[str, Path]) -> dict[str, str]:
+    """The digests of the models that a stage reads and that no stage made, and of their tokenizers alone.
+
+    Args:
+        folders: where they lie, by name; of one that is not on this machine the digest is empty.
+    """
+    digests: dict[str, str] = {}
+    for name in given_models(stage, recipe):
+        digests[name] = digest_of_model(folders[name]) if name in folders else ""
+        if name in folders:
+            digests[f"{name}, its tokenizer"] = _digest(folders[name], _is_tokenizers)
+    return digests
+
+
+def _is_tokenizers(path: Path) -> bool:
+    return path.suffix == ".json" and ("token" in path.name or path.name in ("vocab.json", "added_tokens.json"))
+
+
+@cache
+def _digest(folder: Path, wanted: Callable[[Path], bool]) -> str:
+    files = sorted(path for path in folder.iterdir() if path.is_file() and wanted(path))
+    return hashlib.sha256("\n".join(f"{path.name} {file_digest(path)}" for path in files).encode()).hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:

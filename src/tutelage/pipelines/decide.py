@@ -31,7 +31,8 @@ def decide(folder: Path | None, key: Key, resumed: bool, forced: bool) -> Decisi
         resumed: the recipe is the one that was declared: finished stages stand, whatever the code is now.
 
     Raises:
-        RunFolderError: a resumed stage is half done, and its data or its inputs are others than when it began.
+        RunFolderError: a resumed stage is half done, and its config, its data or its inputs are others than when it
+            began. Other code is said, not refused: a fault that stopped a run must be possible to mend.
     """
     if folder is None:
         return Decision("runs", "it has not run")
@@ -45,14 +46,14 @@ def decide(folder: Path | None, key: Key, resumed: bool, forced: bool) -> Decisi
         if resumed or not changed:
             return Decision("stands", "nothing that it depends on has changed", artefact)
         return Decision("runs", "; ".join(changed))
-    if resumed and before is not None and (key.data, key.inputs) != (before.data, before.inputs):
+    if resumed and before is not None and key.contradicts(before):
         raise RunFolderError(
             f"{folder}: the stage is half done, and since it began {'; '.join(changed)}. Put back what it began with, "
-            "or begin it again: run the recipe on this folder"
+            f"or begin it again: `tutelage run RECIPE --out {folder.parent.parent}`, or in a new folder"
         )
     if forced or (changed and not resumed):
         return Decision("runs", "forced" if forced else "; ".join(changed))
-    return Decision("goes on", "it was interrupted")
+    return Decision("goes on", "; ".join(["it was interrupted", *changed]))
 
 
 def begun(folder: Path) -> Key | None:

@@ -40,7 +40,7 @@ class Key:
             if self.config.get(name) != before.config.get(name)
         ]
         changed += [
-            f"its input '{name}' is another"
+            f"its input '{name}' is another ({_short(before.inputs.get(name))} -> {_short(self.inputs.get(name))})"
             for name in sorted({*self.inputs, *before.inputs})
             if self.inputs.get(name) != before.inputs.get(name)
         ]
@@ -49,6 +49,13 @@ class Key:
         if self.code != before.code:
             changed.append("the code of its method is another")
         return changed
+
+    def contradicts(self, before: Key) -> bool:
+        """Is anything but the code another? What the version that wrote `before` did not know is as it always was."""
+        known = {_root(name) for name in before.config}
+        config = {name: value for name, value in self.config.items() if _root(name) in known}
+        inputs = {name: digest for name, digest in self.inputs.items() if name in before.inputs}
+        return (config, inputs, self.data) != (before.config, before.inputs, before.data)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,6 +87,10 @@ def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
             yield from _flat(cast(Mapping[str, Any], value), f"{before}{name}.")
         else:
             yield f"{before}{name}", value
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else "none"
 
 
 def _root(name: str) -> str:

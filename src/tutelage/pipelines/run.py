@@ -12,7 +12,7 @@ from tutelage.config import BASE, LEAVES, Recipe, Stage, reads
 from tutelage.data.journal import Journal
 from tutelage.errors import ConfigError, RunFolderError
 from tutelage.models import describe, load_tokenizer
-from tutelage.pipelines.artefact import CARD, MANIFEST, Artefact, digest_of_model, given_models, seal
+from tutelage.pipelines.artefact import CARD, MANIFEST, Artefact, given_digests, seal
 from tutelage.pipelines.card import card
 from tutelage.pipelines.decide import BEGIN, Decision, begun, decide
 from tutelage.pipelines.figures import check_gates, figures, in_words
@@ -104,6 +104,8 @@ class _Life:
         decision = decide(folder, key, self.resumed, stage.name in self.force)
         if decision.artefact is None:
             self._check_inputs(inputs)
+            if decision.do == "goes on":
+                self.progress.note(f"{stage.name}: goes on; {decision.why}")
             result = self._run(index, plan, folder, key, decision)
             artefact = seal(folder, stage.name, kind, key)
         else:
@@ -158,7 +160,7 @@ class _Life:
     def _inputs(self, stage: Stage) -> dict[str, str]:
         """The digests of all that a stage reads."""
         recipe = self.plan.recipe
-        given = {name: digest_of_model(self.given[name]) for name in given_models(stage, recipe)}
+        given = given_digests(stage, recipe, self.given)
         made = reads(stage, recipe.before(stage.name), recipe.environments)
         return given | {name: self.left[name].digest for name in made}
 

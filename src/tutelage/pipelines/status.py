@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tutelage.config import Recipe, Stage, reads
-from tutelage.pipelines.artefact import digest_of_model, given_models
+from tutelage.pipelines.artefact import given_digests
 from tutelage.pipelines.decide import Decision, decide
 from tutelage.pipelines.folder import RunFolder
 from tutelage.pipelines.keys import key_of
@@ -42,8 +42,7 @@ def run_status(out: Path, recipe: Recipe | None = None, force: Collection[str] =
         if anew:
             yield StageStatus(stage, Decision("runs", f"its input '{anew[0]}' is made anew"))
             continue
-        given = {name: digest_of_model(here[name]) if name in here else "" for name in given_models(stage, recipe)}
-        inputs = given | {name: digests[name] for name in names}
+        inputs = given_digests(stage, recipe, here) | {name: digests[name] for name in names}
         key = key_of(stage_plan, recipe, inputs)
         decision = decide(folder.stage_folder(stage.name), key, resumed=False, forced=stage.name in force)
         if decision.artefact is not None:
