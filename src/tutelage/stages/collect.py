@@ -20,7 +20,7 @@ from tutelage.models import Policy
 from tutelage.rewards import BackgroundScoring, RewardSuite
 from tutelage.rollouts import play_out, record_samples, roll_out
 from tutelage.seeds import derive_seed
-from tutelage.stages.context import StageRun
+from tutelage.stages.context import StageRun, write_json
 from tutelage.stages.experience import rewards_of
 from tutelage.stages.quarantine import Quarantine
 from tutelage.stages.rl_plan import RlPlan

@@ -20,7 +20,7 @@ from tutelage.stages.context import StageRun
 from tutelage.stages.rl import first_state, load_learner, load_teacher, texts_of
 from tutelage.stages.rl_plan import RlPlan
 from tutelage.stages.rl_task import RlTask
-from tutelage.training import SLOWER, load_checkpoint, mean_of
+from tutelage.training import SLOWER, Memory, load_checkpoint, mean_of
 from tutelage.types import Actions, Batch, Group, Loss, Prompt, Sample
 
 Recorded = Callable[[int], Iterable[Mapping[str, Any]]]
@@ -77,7 +77,7 @@ def replay_step(
     state = first_state(plan, policy, start, load_teacher(plan, run, policy))
     load_checkpoint(state, run.checkpoints, at_most=step - 1)
     checkpoint = state.step
-    collector = _FromRecord(plan, run, recorded)
+    collector = _FromRecord(plan, run, recorded, state.memory)
     task = _Dissected(plan, run, collector, texts_of(plan, run, policy))
     numbers: dict[str, float] = {}
     while state.step < step:
@@ -108,8 +108,9 @@ def _refuse_unrecorded(plan: RlPlan) -> None:
 class _FromRecord(Collector):
     """Takes the groups of a step from the record, in the place of sampling and rewarding them."""
 
-    def __init__(self, plan: RlPlan, run: StageRun, recorded: Recorded) -> None:
-        super().__init__(plan, run, ScriptedEngine(lambda request, index: Completion()), RewardSuite(plan.rewards))
+    def __init__(self, plan: RlPlan, run: StageRun, recorded: Recorded, memory: Memory) -> None:
+        engine = ScriptedEngine(lambda request, index: Completion())
+        super().__init__(plan, run, engine, RewardSuite(plan.rewards), memory)
         self.recorded = recorded
         self._left: Iterator[Mapping[str, Any]] = iter(())
         self._step = -1
@@ -117,6 +118,10 @@ class _FromRecord(Collector):
     @property
     def samples(self) -> list[Sample]:
         return [sample for group in self._seen for sample in group.samples]
+
+    def remember(self) -> None:
+        """As in the run, but nothing is written."""
+        list(self.quarantine.judge(self._seen))
 
     def _ask(
         self, policy: Policy, prompts: Sequence[Prompt], step: int, attempt: int, seconds: list[float]
