@@ -213,7 +213,6 @@ class RlStage(ModelStage):
     guards: RlGuards = RlGuards()
     reward_timeout: Seconds = 10.0  # for one sample
     max_failed_share: Share = 0.25  # of a step's samples; above it the run stops
-    max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25  # of a step's samples; above it the run stops
     quarantine_after: PositiveInt = 3  # times in a row that none of a prompt's answers is rewarded: it is asked no more
 
     def sampling_at(self, step: int) -> Sampling:
