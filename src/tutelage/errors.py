@@ -73,3 +73,7 @@ class NothingToLearnError(TutelageError, RuntimeError):
 
 class GateError(TutelageError, RuntimeError):
     """A figure of a finished stage is not what the recipe requires of it."""
+
+
+class SandboxError(TutelageError, RuntimeError):
+    """Model-written code cannot be run safely here. The message says what is missing and the remedy."""

@@ -9,6 +9,7 @@ from tutelage.config import build
 from tutelage.errors import ConfigError
 from tutelage.rewards.background import BackgroundScoring
 from tutelage.rewards.base import Reward, refuse_ambiguous
+from tutelage.rewards.code import CodeReward
 from tutelage.rewards.exact import ExactReward
 from tutelage.rewards.form import FormatReward
 from tutelage.rewards.function import FunctionReward
@@ -26,6 +27,7 @@ from tutelage.rewards.suite import RewardSuite
 from tutelage.rewards.task import TaskReward
 
 REWARDS: Final[Mapping[str, type[Reward]]] = {
+    "code": CodeReward,
     "exact": ExactReward,
     "format": FormatReward,
     "function": FunctionReward,
@@ -84,6 +86,7 @@ def build_rewards(
 __all__ = [
     "REWARDS",
     "BackgroundScoring",
+    "CodeReward",
     "ExactReward",
     "FormatReward",
     "FunctionReward",

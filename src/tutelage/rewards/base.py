@@ -71,6 +71,15 @@ class Reward(Part, ABC):
         """Does one call score all samples of a prompt? Then `score_group` is called, else `score`."""
         return False
 
+    @property
+    def patience(self) -> float:
+        """Seconds that it may take over a sample by limits of its own; killing it before that would hide its verdict."""
+        return 0.0
+
+    def seeded(self, seed: int) -> Reward:
+        """The same for a run of this seed; another one only where its score draws random numbers."""
+        return self
+
     def counts(self, prompt: Prompt, progress: float) -> bool:
         """Is it asked about answers to this prompt, when so large a share of the steps is done?"""
         return progress >= self.after and (not self.only or prompt.part in self.only)

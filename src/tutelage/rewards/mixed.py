@@ -21,6 +21,13 @@ class MixedReward(Reward):
     def seconds(self, prompt: Prompt) -> float | None:
         return self.scorers[prompt.part or ""].seconds(prompt)
 
+    @property
+    def patience(self) -> float:
+        return max(scorer.patience for scorer in self.scorers.values())
+
+    def seeded(self, seed: int) -> MixedReward:
+        return self.model_copy(update={"scorers": {name: each.seeded(seed) for name, each in self.scorers.items()}})
+
     def prepare(self) -> None:
         for scorer in self.scorers.values():
             scorer.prepare()
