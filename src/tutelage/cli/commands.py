@@ -47,11 +47,28 @@ Force = Annotated[
 ]
 
 
+UnsafeExec = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-exec",
+        help="Where no sandbox holds, run code that a model wrote as a bare process, which can do whatever you can.",
+    ),
+]
+
+
 @app.command()
-def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None, force: Force = None) -> None:
+def run(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    out: Out = None,
+    force: Force = None,
+    unsafe_exec: UnsafeExec = False,
+) -> None:
     """Run a recipe. In a folder where it ran before, only what has changed, and what depends on it."""
     from tutelage.pipelines import run_recipe
+    from tutelage.sandbox import permit_unsafe_exec
 
+    permit_unsafe_exec(unsafe_exec)
     declared = read_recipe(find_recipe(recipe), overrides or ())
     folder = out or Path("runs") / f"{declared.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with _display_of_run(folder) as display:
@@ -61,19 +78,25 @@ def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None, force:
 
 
 @app.command()
-def check(recipe: RecipeName, overrides: Overrides = None) -> None:
+def check(recipe: RecipeName, overrides: Overrides = None, unsafe_exec: UnsafeExec = False) -> None:
     """Resolve everything a recipe names, print what would run, and refuse mistakes. Loads no weight."""
     from tutelage.pipelines import plan_recipe
+    from tutelage.sandbox import permit_unsafe_exec
 
+    permit_unsafe_exec(unsafe_exec)
     for line in plan_recipe(read_recipe(find_recipe(recipe), overrides or ()), must_reach=False).lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
-def resume(folder: Annotated[Path, typer.Argument(help="The run's folder.")]) -> None:
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The run's folder.")], unsafe_exec: UnsafeExec = False
+) -> None:
     """Go on with a run where it was."""
     from tutelage.pipelines import resume_run
+    from tutelage.sandbox import permit_unsafe_exec
 
+    permit_unsafe_exec(unsafe_exec)
     with _display_of_run(folder) as display:
         report = resume_run(folder, display)
     _conclude(report)
@@ -84,10 +107,13 @@ def status(
     folder: Annotated[Path, typer.Argument(help="A run's folder.")],
     recipe: Annotated[str | None, typer.Argument(help="A recipe; by default the one that ran there.")] = None,
     overrides: Overrides = None,
+    unsafe_exec: UnsafeExec = False,
 ) -> None:
     """Say which stages would run in a folder, which stand, and why."""
     from tutelage.pipelines import run_status
+    from tutelage.sandbox import permit_unsafe_exec
 
+    permit_unsafe_exec(unsafe_exec)
     declared = read_recipe(find_recipe(recipe), overrides or ()) if recipe is not None else None
     table = Table("stage", "type", "would", "because")
     for one in run_status(folder, declared):
@@ -143,11 +169,14 @@ def evaluate(
     max_new_tokens: Annotated[int, typer.Option()] = 256,
     seed: Annotated[int, typer.Option()] = 0,
     out: Out = None,
+    unsafe_exec: UnsafeExec = False,
 ) -> None:
     """Ask models the same questions; print scores with intervals and paired tests against the first."""
     from tutelage.cli.display import Display
     from tutelage.cli.evaluate import evaluate_models, score_table
+    from tutelage.sandbox import permit_unsafe_exec
 
+    permit_unsafe_exec(unsafe_exec)
     sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens}
     stage = {"questions": questions, "opponent": opponent, "samples": samples, "sampling": sampling}
     folder = out or Path("runs") / f"evaluate-{datetime.now():%Y%m%d-%H%M%S}"

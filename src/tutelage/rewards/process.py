@@ -15,9 +15,10 @@ from weakref import WeakSet
 from tutelage import interrupts
 from tutelage.errors import TutelageError
 from tutelage.rewards.base import Fault, Reward, Told
+from tutelage.sandbox import unsafe_exec_permitted
 
 START_SECONDS = 300.0  # for a worker to load its rewards; nothing of it counts for a sample
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from tutelage.rewards.worker import serve; serve({descriptor})"
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from tutelage.rewards.worker import serve; serve({descriptor}, {unsafe})"
 
 
 class WorkerProcess:
@@ -27,7 +28,7 @@ class WorkerProcess:
 
     def __init__(self, rewards: Sequence[Reward]) -> None:
         self.connection, theirs = Pipe()
-        program = _PROGRAM.format(path=sys.path, descriptor=theirs.fileno())
+        program = _PROGRAM.format(path=sys.path, descriptor=theirs.fileno(), unsafe=unsafe_exec_permitted())
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", program],

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from tutelage.rewards.base import Fault, Reward, Told, outcomes
+from tutelage.sandbox import permit_unsafe_exec
 from tutelage.types import Prompt, Sample
 
 
@@ -24,8 +25,13 @@ class Job:
     seconds: float
 
 
-def serve(descriptor: int) -> None:
-    """The worker's life. First comes the list of rewards; a None back says that they are loaded, a text why not."""
+def serve(descriptor: int, unsafe_exec: bool) -> None:
+    """The worker's life. First comes the list of rewards; a None back says that they are loaded, a text why not.
+
+    Args:
+        unsafe_exec: was the parent told to run model-written code without a sandbox, where none holds?
+    """
+    permit_unsafe_exec(unsafe_exec)
     os.set_inheritable(descriptor, False)
     os.dup2(2, 1)  # what a reward prints must not stand among the parent's results
     with Connection(descriptor) as connection:

@@ -42,8 +42,8 @@ class Budget:
                     f"{self._runs} runs took {self._seconds:g} s, all that one answer has; raise total_seconds"
                 )
             return Finished(b"", b"", None, "time")
-        began, self._runs = time.monotonic(), self._runs + 1
+        began, before, self._runs = time.monotonic(), self._left, self._runs + 1
         try:
             return self._sandbox.run(program, replace(limits, seconds=min(limits.seconds, self._left)))
         finally:
-            self._left -= time.monotonic() - began
+            self._left = before - (time.monotonic() - began)  # runs within this one have counted theirs already

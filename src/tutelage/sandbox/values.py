@@ -5,8 +5,6 @@ JSON's own types stand for themselves; what it has not is an object of one key, 
 {"dict": [[key, value], ...]}, so that nothing else can be taken for one.
 """
 
-from __future__ import annotations
-
 import json
 
 _PLAIN = (type(None), bool, str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from tutelage.rewards import JudgeReward, Reward, build_rewards
 from tutelage.rewards.answers import Tag
 from tutelage.rewards.base import Fault, Outcome, Spread, Told
 from tutelage.rewards.thinking import Reads, refuse_idle_tag
+from tutelage.seeds import derive_seed
 from tutelage.stages.context import StageRun
 from tutelage.stages.implicit_reward import ImplicitReward
 from tutelage.stages.information_gain import InformationGain
@@ -188,9 +190,15 @@ def stage_rewards(
 ) -> tuple[Reward, ...]:
     """The rewards that a stage's tables declare, those of models too. Raises ConfigError with the remedy."""
     where = f"{stage.name}.rewards"
-    rewards = build_rewards(tables, where, environment.scorer(), MODEL_REWARDS)
+    built = build_rewards(tables, where, environment.scorer(), MODEL_REWARDS)
+    rewards = tuple(reward.seeded(derive_seed(recipe.seed, "rewards")) for reward in built)
     _refuse_what_never_counts(stage, rewards, environment, where)
     for i, reward in enumerate(rewards):
+        if reward.patience > getattr(stage, "reward_timeout", math.inf):
+            raise ConfigError(
+                f"{where}[{i}]: may take {reward.patience:g} s over an answer before it calls it wrong, and is killed "
+                f"before that: raise {stage.name}.reward_timeout above it, or lower its own limits"
+            )
         if isinstance(reward, ModelReward):
             refuse_unknown_models(reward.models, recipe.before(stage.name), f"{where}[{i}].models")
         if isinstance(reward, LocalJudge | ImplicitReward):
