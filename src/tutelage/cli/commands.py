@@ -89,9 +89,7 @@ def check(recipe: RecipeName, overrides: Overrides = None, unsafe_exec: UnsafeEx
 
 
 @app.command()
-def resume(
-    folder: Annotated[Path, typer.Argument(help="The run's folder.")], unsafe_exec: UnsafeExec = False
-) -> None:
+def resume(folder: Annotated[Path, typer.Argument(help="The run's folder.")], unsafe_exec: UnsafeExec = False) -> None:
     """Go on with a run where it was."""
     from tutelage.pipelines import resume_run
     from tutelage.sandbox import permit_unsafe_exec

@@ -73,7 +73,7 @@ class Reward(Part, ABC):
 
     @property
     def patience(self) -> float:
-        """Seconds that it may take over a sample by limits of its own; killing it before that would hide its verdict."""
+        """Seconds that its own limits let it take over a sample; killed before that, it would give no verdict."""
         return 0.0
 
     def seeded(self, seed: int) -> Reward:

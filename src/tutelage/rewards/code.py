@@ -12,7 +12,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, PrivateAttr
 from tutelage.errors import SandboxError
 from tutelage.rewards.answers import AnswerReward
 from tutelage.rewards.code_task import AssertionTask, FunctionTask, ProgramTask, code_task
-from tutelage.sandbox import Limits, Sandbox, open_sandbox, run_python
+from tutelage.sandbox import Limits, open_sandbox, run_python
 from tutelage.sandbox.assertions import passed
 from tutelage.sandbox.budget import Budget
 from tutelage.sandbox.calls import Called, Raised, Returned, call

@@ -18,7 +18,9 @@ from tutelage.rewards.base import Fault, Reward, Told
 from tutelage.sandbox import unsafe_exec_permitted
 
 START_SECONDS = 300.0  # for a worker to load its rewards; nothing of it counts for a sample
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from tutelage.rewards.worker import serve; serve({descriptor}, {unsafe})"
+_PROGRAM = (
+    "import sys; sys.path[:] = {path!r}; from tutelage.rewards.worker import serve; serve({descriptor}, {unsafe})"
+)
 
 
 class WorkerProcess:

@@ -78,9 +78,7 @@ class Assertions:
     check: str | None = None
 
 
-def passed(
-    sandbox: Sandbox, source: str, assertions: Assertions, limits: Limits, tester: Limits
-) -> list[bool]:
+def passed(sandbox: Sandbox, source: str, assertions: Assertions, limits: Limits, tester: Limits) -> list[bool]:
     """Which of the tests a source passes.
 
     Args:

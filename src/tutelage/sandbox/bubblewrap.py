@@ -17,6 +17,10 @@ from tutelage.sandbox.layout import DEVICES, ENVIRONMENT, JOB, SCRATCH, this_lay
 from tutelage.sandbox.process import supervise
 from tutelage.sandbox.seccomp import seccomp_filter
 
+_WALLS: Final = (
+    "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL",
+    "--new-session", "--die-with-parent", "--clearenv", "--hostname", "sandbox",
+)  # fmt: skip
 _OWN: Final = 2  # processes of bubblewrap's in the group
 
 
@@ -56,12 +60,6 @@ class Bubblewrap:
             finished = supervise(command, program, limits, {}, files)
             report = os.pread(status, 1 << 16, 0)
         return concluded(finished, _said(report), "bubblewrap")
-
-
-_WALLS: Final = (
-    ["--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
-    + ["--new-session", "--die-with-parent", "--clearenv", "--hostname", "sandbox"]
-)  # fmt: skip
 
 
 def _said(report: bytes) -> Report:

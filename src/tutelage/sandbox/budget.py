@@ -15,8 +15,8 @@ class OutOfTimeError(RuntimeError):
 class Budget:
     """A sandbox for one answer, with so many seconds for all its runs.
 
-    When they are over, an answer whose runs took long is told that it ran out of time, as if in this run. Where the runs
-    were quick there are too many of them, which is no fault of the answer.
+    When they are over, an answer whose runs took long has run out of time, in whatever run is next. Where the runs were
+    quick there are too many of them, which is no fault of the answer.
 
     Args:
         seconds: for all runs.

@@ -15,13 +15,15 @@ from tutelage.sandbox import values
 from tutelage.sandbox.base import Finished, Limits, Program, Sandbox
 
 VALUES: Final = Path(values.__file__).read_text(encoding="utf-8")
-_CALLER: Final = '''
+_CALLER: Final = """
 
 def _call():
     import os, sys
-    out = os.fdopen(os.dup(1), "w") if hasattr(os, "dup") else sys.__stdout__
-    if hasattr(os, "dup2"):
+    try:
+        out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
+    except OSError:  # no descriptors to copy in WebAssembly, nor anything that writes to them but through sys
+        out = sys.stdout
     sys.stdout = sys.stderr
     source, name, arguments, named = loads(sys.stdin.readline())
     module = type(sys)("answer")
@@ -38,7 +40,7 @@ def _call():
 
 
 _call()
-'''
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from tutelage.sandbox import values
 from tutelage.sandbox.base import Limits, Program, Sandbox
 from tutelage.sandbox.calls import VALUES, Called, Raised, Returned
 
-_MAKER: Final = '''
+_MAKER: Final = """
 
 def _make():
     import random, sys
@@ -30,7 +30,7 @@ def _make():
 
 
 _make()
-'''
+"""
 
 
 def hidden_cases(

@@ -74,9 +74,7 @@ def separate(config):
 
 def tree(path):
     """A copy of what is mounted at a place, that nothing can be written to."""
-    found = call(
-        OPEN_TREE, AT_FDCWD, path.encode(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
-    )
+    found = call(OPEN_TREE, AT_FDCWD, path.encode(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)
     attributes = ATTR_RDONLY | ATTR_NOSUID | (0 if path.startswith("/dev/") else ATTR_NODEV)
     seal(found, b"", AT_EMPTY_PATH | AT_RECURSIVE, attributes)
     return found
@@ -208,8 +206,9 @@ def tell(status, what):
     os.write(status, what.encode() + b"\n")
 
 
-try:
-    main(int(sys.argv[2]))
-except BaseException as error:
-    tell(int(sys.argv[2]), f"failed {type(error).__name__}: {error}")
-    os._exit(0)
+if __name__ == "__main__":
+    try:
+        main(int(sys.argv[2]))
+    except BaseException as error:
+        tell(int(sys.argv[2]), f"failed {type(error).__name__}: {error}")
+        os._exit(0)

@@ -9,7 +9,7 @@ import stat
 import sys
 import time
 
-told = json.loads(sys.stdin.read())
+told = json.loads(sys.stdin.read()) if __name__ == "__main__" else {}
 
 
 def possible(attempt):
@@ -89,18 +89,21 @@ def too_much_disk():
     return True
 
 
-folder = told["folder"]
-found = {
-    "network": possible(lambda: reach("AF_INET", ("127.0.0.1", told["port"]))),
-    "abstract sockets": possible(lambda: reach("AF_UNIX", "\0" + told["abstract"])),
-    "writes outside": any(possible(lambda p=path: write(p)) for path in (folder + "/new", "/new", "/usr/new")),
-    "reads outside": possible(lambda: open(folder + "/secret").read() == told["secret"]),
-    "ptrace": possible(traced),
-    "other processes in /proc": possible(other_processes),
-    "the environment": not set(os.environ) <= set(told["known"]),
-    "inherited descriptors": open_descriptors(),
-    "more processes than allowed": possible(too_many_processes),
-    "more memory than allowed": possible(too_much_memory),
-    "more disk than allowed": possible(too_much_disk),
-}
-print(json.dumps(found))
+def findings(folder):
+    return {
+        "network": possible(lambda: reach("AF_INET", ("127.0.0.1", told["port"]))),
+        "abstract sockets": possible(lambda: reach("AF_UNIX", "\0" + told["abstract"])),
+        "writes outside": any(possible(lambda p=path: write(p)) for path in (folder + "/new", "/new", "/usr/new")),
+        "reads outside": possible(lambda: open(folder + "/secret").read() == told["secret"]),
+        "ptrace": possible(traced),
+        "other processes in /proc": possible(other_processes),
+        "the environment": not set(os.environ) <= set(told["known"]),
+        "inherited descriptors": open_descriptors(),
+        "more processes than allowed": possible(too_many_processes),
+        "more memory than allowed": possible(too_much_memory),
+        "more disk than allowed": possible(too_much_disk),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(findings(told["folder"])))

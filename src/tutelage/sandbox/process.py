@@ -1,4 +1,4 @@
-"""A contained process as the host sees it: fed, listened to, counted and killed. Nothing it does makes the host grow."""
+"""A contained process as the host sees it: fed, heard, measured and killed. Nothing it does makes the host grow."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def supervise(
 
 
 class _Talk:
-    """The three streams of a process. With an `answer`, each line of its stdout is a question, answered on its stdin."""
+    """The three streams of a process. With an `answer` each line of its stdout is a question, answered on its stdin."""
 
     def __init__(self, process: subprocess.Popen[bytes], program: Program, limits: Limits) -> None:
         self.output = {"stdout": b"", "stderr": b""}

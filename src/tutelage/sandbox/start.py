@@ -1,6 +1,6 @@
 """What runs first inside: puts limits on itself, then becomes the program. A script, never imported.
 
-    python start.py AS=536870912,CPU=6,...      the program is main.py beside this file
+python start.py AS=536870912,CPU=6,...      the program is main.py beside this file
 """
 
 import sys
@@ -27,4 +27,5 @@ def _start(place):
     exec(compile(source, place, "exec"), module.__dict__)
 
 
-_start(__file__[: -len("start.py")] + "main.py")
+if __name__ == "__main__":
+    _start(__file__[: -len("start.py")] + "main.py")
