@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tutelage.sandbox import Limits
 from tutelage.sandbox.seccomp import denied_call
 
-QUICK = Limits(seconds=4.0, memory=96 << 20, processes=16, disk=8 << 20, output=1 << 16)
+QUICK = Limits(seconds=20.0, memory=96 << 20, processes=16, disk=8 << 20, output=1 << 16)
 BRIEF = Limits(seconds=0.7, memory=96 << 20, processes=16, disk=8 << 20, output=1 << 16)
 
 BEGINNING = """

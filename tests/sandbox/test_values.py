@@ -16,7 +16,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_a_value_comes_back_as_it_was(value: object) -> None:
     line = dumps(value)
     assert "\n" not in line
@@ -57,7 +57,8 @@ def test_a_line_that_is_none_is_refused(line: str) -> None:
     [
         (True, 1), (1, True), (1, 1.0), (1.0, 1), ("1", 1), ([1], (1,)), ((1,), [1]), (None, 0), (b"a", "a"),
         ([1], [True]), ({1: 2}, {True: 2}), ({1}, {True}), ({"a": 1}, {"a": 1.0}), ([1, 2], [2, 1]), ([1], [1, 1]),
-        (0.1 + 0.2, 0.3), (math.nan, 1.0), (1.0, math.nan), (1 + 0j, 1.0), ({1: 2}, {1: 2, 3: 4}), (math.inf, -math.inf),
+        (0.1 + 0.2, 0.3), (math.nan, 1.0), (1 + 0j, 1.0), ({1: 2}, {1: 2, 3: 4}), (math.inf, -math.inf),
+        (1.0, math.nan),
     ],
 )  # fmt: skip
 def test_other_values_are_not_the_same(given: object, expected: object) -> None:

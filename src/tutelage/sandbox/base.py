@@ -17,7 +17,7 @@ Answer = Callable[[str], str]
 class Limits:
     """What one run may use. A run that would use more is killed, or told that there is no more."""
 
-    seconds: float = 5.0  # on the clock
+    seconds: float = 5.0  # on the clock, less what it waited for a processor that others had; at most 5 times that
     memory: int = 512 << 20  # bytes, of each process and of all of them together
     processes: int = 32  # and threads
     disk: int = 64 << 20  # bytes in /tmp, the only place to write to
@@ -35,12 +35,16 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What came of a run. `exit_code` is None where it was killed by a limit; 128 + n: a signal ended it."""
+    """What came of a run.
+
+    `exit_code` is None where a limit ended it; 128 + n: a signal did. `seconds` are counted as the limit's.
+    """
 
     stdout: bytes
     stderr: bytes
     exit_code: int | None
     stopped: Stopped | None = None
+    seconds: float = 0.0
 
     @property
     def fine(self) -> bool:

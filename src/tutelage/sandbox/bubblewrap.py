@@ -39,9 +39,9 @@ class Bubblewrap:
         if os.getuid() == 0 and self._group is None:
             raise SandboxError("as root bubblewrap needs a control group that counts processes, and none can be made")
         helped = subprocess.run([found, "--help"], capture_output=True, text=True, check=False)
-        self._has_size, self._layout, self._filter = "--size" in helped.stdout, this_layout(), filtered
-        if not self._has_size:
+        if "--size" not in helped.stdout:
             raise SandboxError("this bwrap is too old: it cannot bound /tmp (0.7 can)")
+        self._layout, self._filter = this_layout(), filtered
         self._command = [found, *_WALLS, *(["--disable-userns"] if "--disable-userns" in helped.stdout else [])]
 
     def run(self, program: Program, limits: Limits) -> Finished:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from tutelage.sandbox.base import Finished, Limits, Program, Sandbox
@@ -19,7 +18,7 @@ class Budget:
     quick there are too many of them, which is no fault of the answer.
 
     Args:
-        seconds: for all runs.
+        seconds: for all runs, counted as those of `Limits` are.
     """
 
     def __init__(self, sandbox: Sandbox, seconds: float) -> None:
@@ -42,8 +41,7 @@ class Budget:
                     f"{self._runs} runs took {self._seconds:g} s, all that one answer has; raise total_seconds"
                 )
             return Finished(b"", b"", None, "time")
-        began, before, self._runs = time.monotonic(), self._left, self._runs + 1
-        try:
-            return self._sandbox.run(program, replace(limits, seconds=min(limits.seconds, self._left)))
-        finally:
-            self._left = before - (time.monotonic() - began)  # runs within this one have counted theirs already
+        self._runs += 1
+        finished = self._sandbox.run(program, replace(limits, seconds=min(limits.seconds, self._left)))
+        self._left -= finished.seconds
+        return finished

@@ -14,7 +14,8 @@ from typing import IO, cast
 
 from tutelage.sandbox.base import Answer, Finished, Limits, Program, Stopped
 
-_GLANCE = 0.1  # seconds between two looks at the memory in use
+_GLANCE = 0.1  # seconds between two looks at what it has used
+_BUSY = 5.0  # times its seconds that a program may take where it waits for a processor
 _CHUNK = 1 << 16
 _BURIAL = 5.0  # seconds that the kernel may take to end what was killed
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -52,9 +53,8 @@ def supervise(
         _kill(process)
         talk.bury()
     code = process.returncode
-    if talk.stopped:
-        return Finished(talk.output["stdout"], talk.output["stderr"], None, talk.stopped)
-    return Finished(talk.output["stdout"], talk.output["stderr"], code if code >= 0 else 128 - code)
+    ended = None if talk.stopped else code if code >= 0 else 128 - code
+    return Finished(talk.output["stdout"], talk.output["stderr"], ended, talk.stopped, talk.seconds)
 
 
 class _Talk:
@@ -66,7 +66,7 @@ class _Talk:
         self._pid, self._limits, self._answer = process.pid, limits, program.answer
         self._stdin = cast(IO[bytes], process.stdin)
         self._to_say = memoryview(program.stdin)
-        self._deadline = time.monotonic() + limits.seconds
+        self._began, self._looked, self._waited = time.monotonic(), 0.0, 0.0
         self._ready = selectors.DefaultSelector()
         for name, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
             os.set_blocking(cast(IO[bytes], stream).fileno(), False)
@@ -76,20 +76,33 @@ class _Talk:
 
     def hold(self) -> None:
         """Talks until the process has closed both of its streams, or must be stopped."""
-        looked = time.monotonic()
         while self._open_streams() and self.stopped is None:
-            now = time.monotonic()
-            if now - looked >= _GLANCE:
-                looked = now
-                if memory_in_use(self._pid, self._limits.memory) > self._limits.memory:
-                    self.stopped = "memory"
-            for key, _ in self._ready.select(max(0.0, min(_GLANCE, self._deadline - now))):
+            for key, _ in self._ready.select(_GLANCE):
                 if key.data == "stdin":
                     self._say()
                 else:
                     self._listen(cast(IO[bytes], key.fileobj), key.data)
-            if time.monotonic() >= self._deadline and self.stopped is None and self._open_streams():
-                self.stopped = "time"
+            if self._elapsed - self._looked >= _GLANCE and self._open_streams():
+                self._looked = self._elapsed
+                self._look()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken, less what it waited: for answers, and for a processor that others had."""
+        return max(0.0, self._elapsed - self._waited)
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _look(self) -> None:
+        """Stops it where it has used up its memory or its time."""
+        family = _family(self._pid)
+        self._waited = max(self._waited, sum(_waited(one) for one in family))
+        if memory_in_use(family, self._limits.memory) > self._limits.memory:
+            self.stopped = "memory"
+        elif self.seconds >= self._limits.seconds or self._elapsed >= _BUSY * self._limits.seconds:
+            self.stopped = "time"
 
     def bury(self) -> None:
         """Waits until nobody holds the streams any more: then all who had them are dead."""
@@ -126,7 +139,7 @@ class _Talk:
             line, _, self.output["stdout"] = self.output["stdout"].partition(b"\n")
             began = time.monotonic()
             reply = answer(line.decode("utf-8", errors="replace"))
-            self._deadline += time.monotonic() - began
+            self._began += time.monotonic() - began
             self._to_say = memoryview(bytes(self._to_say) + reply.encode() + b"\n")
             self._say()
 
@@ -175,14 +188,14 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def memory_in_use(pid: int, limit: int) -> int:
-    """Bytes that a process and its descendants hold. What they share is counted once where it would matter."""
-    family = _family(pid)
+def memory_in_use(family: Sequence[int], limit: int) -> int:
+    """Bytes that processes hold together. What they share is counted once where it would matter."""
     together = sum(_resident(one) for one in family)
     return together if together <= limit else sum(_proportional(one) for one in family)
 
 
 def _family(pid: int) -> list[int]:
+    """A process and its descendants."""
     found, waiting = [], [pid]
     while waiting:
         one = waiting.pop()
@@ -191,6 +204,14 @@ def _family(pid: int) -> list[int]:
             with suppress(OSError):
                 waiting += map(int, children.read_text().split())
     return found
+
+
+def _waited(pid: int) -> float:
+    """Seconds that a process was ready to run and did not. 0 where the kernel does not count them."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _resident(pid: int) -> int:

@@ -6,6 +6,7 @@ threads, no processes, no files to write to.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Final
@@ -37,6 +38,7 @@ class Wasm:
         source, more = program.source, dict[str, Any]()
         if program.answer is not None:
             source, more = _ASK + source, {"tools": [_asked(program.answer)], "max_tool_calls": _QUESTIONS}
+        began = time.monotonic()
         done = run(
             ["-c", source],
             stdin=program.stdin,
@@ -49,7 +51,7 @@ class Wasm:
         )
         stopped: Stopped | None = "output" if done.truncated else _TRAPS.get(done.trapped or "")
         code = done.exit_code if done.trapped is None else 134  # what is left: a trap, as an abort is one
-        return Finished(done.stdout, done.stderr, None if stopped else code, stopped)
+        return Finished(done.stdout, done.stderr, None if stopped else code, stopped, time.monotonic() - began)
 
 
 def _asked(answer: Answer) -> Callable[[str], str]:
