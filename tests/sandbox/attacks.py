@@ -199,14 +199,8 @@ attempt("sparse", lambda: os.truncate("/tmp/fill", 1 << 40) is None)
 """),
     Attack("a crash", """
 import ctypes
-sys.setrecursionlimit(1 << 30)
-def deeper():
-    return deeper() + deeper()
-if os.fork():
-    os.wait()
-    ctypes.string_at(0)
-deeper()
-""", ends=(139, 1, "memory", "time")),
+ctypes.string_at(0)
+""", ends=(139,)),
     Attack("500 MB of output", """
 for _ in range(500):
     sys.stdout.write("x" * (1 << 20))

@@ -14,7 +14,6 @@ from tutelage.rewards.code import last_block
 from tutelage.sandbox import BACK_ENDS, Finished, Limits, Program
 from tutelage.sandbox.assertions import Assertions, called_names
 from tutelage.sandbox.budget import Budget, OutOfTimeError
-from tutelage.stages.model_rewards import stage_rewards
 from tutelage.types import Group, Prompt, Sample
 
 PATIENT = CodeReward(seconds=20.0, total_seconds=100.0, hidden=3)
@@ -109,6 +108,8 @@ def test_hidden_inputs_are_those_of_the_runs_seed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_stage_hands_the_recipes_seed_on_and_refuses_to_kill_what_is_still_grading() -> None:
+    from tutelage.stages.model_rewards import stage_rewards  # the only one here that needs torch
+
     row = {"question": "?", "answer": "def f(): pass", "tests": ["assert f() is None"]}
     table = {"type": "questions", "train": {"type": "python", "function": "tests.sandbox.test_code_reward:rows"}}
     stage = {"type": "evaluate", "name": "ask", "environment": "e", "rewards": [{"type": "task"}]}

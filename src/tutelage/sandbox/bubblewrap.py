@@ -34,7 +34,7 @@ class Bubblewrap:
         if found is None:
             raise SandboxError("bwrap is not installed (apt-get install bubblewrap)")
         if filtered is None:
-            raise SandboxError("the system calls of this processor are not known to the filter")
+            raise SandboxError("the system calls of this system or processor are not known to the filter")
         self._group = parent_group() if os.getuid() == 0 else None
         if os.getuid() == 0 and self._group is None:
             raise SandboxError("as root bubblewrap needs a control group that counts processes, and none can be made")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tutelage.errors import SandboxError
 
+_BURIAL = 5.0  # seconds that the kernel may take to end what was killed
 _numbers = itertools.count()
 
 
@@ -34,8 +36,17 @@ def counted(parent: Path, processes: int) -> Iterator[list[str]]:
         (group / "pids.max").write_text(str(processes))
         yield ["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group)]
     finally:
-        with suppress(OSError):  # the kernel may still be at ending what was killed
+        _remove(group)
+
+
+def _remove(group: Path) -> None:
+    """Waits until the kernel has ended all that was in the group, which it does for a moment after the first."""
+    until = time.monotonic() + _BURIAL
+    while time.monotonic() < until:
+        with suppress(OSError):
             group.rmdir()
+            return
+        time.sleep(0.005)
 
 
 def _usable(group: Path) -> bool:

@@ -71,8 +71,12 @@ def trusted(name: str) -> Sandbox:
     Raises:
         SandboxError: it cannot be used here, or does not hold.
     """
-    sandbox = BACK_ENDS[name]()
-    if broken := weaknesses(sandbox):
+    try:
+        sandbox = BACK_ENDS[name]()
+        broken = weaknesses(sandbox)
+    except OSError as error:
+        raise SandboxError(f"it cannot be run: {error}") from None
+    if broken:
         raise SandboxError(f"its self-test got through to: {', '.join(broken)}")
     return sandbox
 

@@ -30,7 +30,7 @@ class Namespaces:
     def __init__(self) -> None:
         filtered = seccomp_filter()
         if filtered is None:
-            raise SandboxError("the system calls of this processor are not known to the filter")
+            raise SandboxError("the system calls of this system or processor are not known to the filter")
         self._layout, self._filter = this_layout(), filtered
 
     def run(self, program: Program, limits: Limits) -> Finished:

@@ -31,6 +31,7 @@ def reach(family, address):
 def write(path):
     with open(path, "w") as file:
         file.write("here")
+    os.remove(path)
     return True
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+import sys
 from typing import Final
 
 # Each call's number on x86_64 and on aarch64; None where it does not exist.
@@ -58,8 +59,8 @@ def denied_call(name: str) -> int | None:
 
 
 def seccomp_filter() -> bytes | None:
-    """The filter as an array of `struct sock_filter`; None on a processor whose calls are not known here."""
-    if platform.machine() not in _ARCHITECTURES:
+    """The filter as an array of `struct sock_filter`; None where the machine's calls are not known here."""
+    if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
         return None
     audit, column = _ARCHITECTURES[platform.machine()]
     refused, missing = _ERROR | errno.EPERM, _ERROR | errno.ENOSYS
