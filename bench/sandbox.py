@@ -64,7 +64,7 @@ def _paces(boxes: Sequence[Sandbox], settings: Settings) -> Iterator[Row]:
     for threads in (1, os.cpu_count() or 1):
         seconds: dict[str, list[float]] = {name: [] for name in kinds}
         with ThreadPoolExecutor(threads) as pool:
-            for _ in range(settings.size(20, 2)):
+            for _ in range(settings.size(4 * settings.steps, 2)):
                 for name, once in kinds.items():
                     began = time.perf_counter()
                     list(pool.map(lambda _, once=once: once(), range(threads)))

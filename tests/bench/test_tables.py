@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from bench import curves, grpo, roofline, scaling
+from bench import curves, grpo, roofline, sandbox, scaling
 from bench.__main__ import tables
 from bench.compare import markdown, table
 from bench.worth import says_the_answer, share_of_vowels
@@ -146,3 +146,12 @@ def test_what_answers_are_worth() -> None:
     assert says_the_answer("7, no: 8", "7") == 0.0
     assert says_the_answer("nothing", "7") == 0.0
     assert says_the_answer("-3", "-3") == 1.0
+
+
+def test_sandboxes_beside_a_plain_subprocess() -> None:
+    pace = {"case": "programs", "threads": 1, "ms": 20.0, "a_second": 50.0, "times_plain": 2.0}
+    passed = {"right": 164, "nothing": 0, "off": 1}
+    graded = {"case": "human-eval", "back_end": "bubblewrap", "problems": 164, "passed": passed, "seconds": 61.5}
+    lines = sandbox.show([{**pace, "back_end": "bubblewrap"}, graded]).splitlines()
+    assert lines[2] == "| bubblewrap | 1 | 20 | 50 | 2 |"
+    assert lines[6] == "| bubblewrap | 164 | 164 | 0 | 1 | 61.5 |"
