@@ -93,7 +93,10 @@ class CodeReward(AnswerReward):
                 printed = run_python(source, stdin, limits, sandbox)
                 yield printed.exit_code == 0 and same_text(printed.stdout, expected)
         else:
-            for inputs, expected in [*task.cases, *self._drawn(task, prompt)]:
+            cases = [*task.cases, *self._drawn(task, prompt)]
+            if not cases:
+                raise ValueError(f"prompt {prompt.id!r} shows no test, and hidden = 0 draws none")
+            for inputs, expected in cases:
                 yield _agrees(call(sandbox, source, task.name, inputs, limits), expected, task.tolerance)
 
     def _drawn(self, task: FunctionTask, prompt: Prompt) -> Sequence[tuple[Sequence[Any], Called]]:

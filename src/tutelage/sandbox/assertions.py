@@ -43,14 +43,18 @@ def _stand_in(name):
 def _run(setup, tests, names, check):
     passed = []
     for test in tests:
-        space = {"__name__": "tests"}
-        try:
-            exec(compile(setup, "setup.py", "exec"), space)
-            if check is None:
-                space.update({name: _stand_in(name) for name in names})
-            exec(compile(test, "test.py", "exec"), space)
-            if check is not None:
-                space["check"](_stand_in(check))
+        space, code = {"__name__": "tests"}, compile(test, "test.py", "exec")
+        exec(compile(setup, "setup.py", "exec"), space)
+        if check is None:
+            space.update({name: _stand_in(name) for name in names})
+        else:
+            exec(code, space)
+        checking = space["check"] if check is not None else None
+        try:  # what fails before this is the tests' own fault
+            if checking is None:
+                exec(code, space)
+            else:
+                checking(_stand_in(check))
         except BaseException:
             passed.append(False)
         else:
