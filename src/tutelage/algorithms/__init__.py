@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tutelage.algorithms.a2c import A2c
-from tutelage.algorithms.base import Algorithm
+from tutelage.algorithms.base import Algorithm, observed
 from tutelage.algorithms.cispo import Cispo
 from tutelage.algorithms.clip_cov import ClipCov
 from tutelage.algorithms.critic import Critic
@@ -177,5 +177,6 @@ __all__ = [
     "Vapo",
     "build_algorithm",
     "build_preference_loss",
+    "observed",
     "supervised_loss",
 ]

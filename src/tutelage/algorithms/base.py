@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
@@ -21,6 +23,19 @@ if TYPE_CHECKING:
     from tutelage.algorithms.critic import Critic
 
 _ESTIMATORS: Final[Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {"k1": kl.k1, "k2": kl.k2, "k3": kl.k3}
+
+_OBSERVED: Final[ContextVar[dict[str, Tensor] | None]] = ContextVar("observed", default=None)
+
+
+@contextmanager
+def observed() -> Iterator[dict[str, Tensor]]:
+    """Fills a table with the [A] values whose sums the losses within report: ratio, clipped, ..."""
+    values_A = dict[str, Tensor]()
+    token = _OBSERVED.set(values_A)
+    try:
+        yield values_A
+    finally:
+        _OBSERVED.reset(token)
 
 
 class Algorithm(Part, ABC):
@@ -174,4 +189,6 @@ def promised(values: Tensor | None, name: str, by: str) -> Tensor:
 
 def action_sums(**values: Tensor) -> dict[str, Tensor]:
     """Metrics: each [A] tensor of values as its detached sum in fp32."""
+    if (seen := _OBSERVED.get()) is not None:
+        seen.update({name: value.detach() for name, value in values.items()})
     return {name: value.detach().sum(dtype=torch.float32) for name, value in values.items()}

@@ -150,6 +150,13 @@ class Correction(Part):
     most: PositiveFloat = 2.0  # of a weight
 
 
+class Record(Part):
+    """Of how many samples a step's record holds every token's numbers, for the report's inspector."""
+
+    inspect: NonNegativeInt = 8  # the first samples of a step, in the order asked; 0: none
+    every: PositiveInt = 10  # steps, from the first one on; and the last one
+
+
 class TrustRegion(Part):
     """How far an update may go, and how it gets there. The defaults are TRPO's (1502.05477, appendix E)."""
 

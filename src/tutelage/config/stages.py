@@ -26,6 +26,7 @@ from tutelage.config.settings import (
     Optimizer,
     Pretraining,
     PretrainOptimizer,
+    Record,
     Reference,
     Sampling,
     ServerUrl,
@@ -214,6 +215,7 @@ class RlStage(ModelStage):
     reward_timeout: Seconds = 10.0  # for one sample
     max_failed_share: Share = 0.25  # of a step's samples; above it the run stops
     quarantine_after: PositiveInt = 3  # times in a row that none of a prompt's answers is rewarded: it is asked no more
+    record: Record = Record()
 
     def sampling_at(self, step: int) -> Sampling:
         """How a step's answers are drawn. A function of its number, so a resumed run draws the same."""

@@ -19,7 +19,7 @@ _HOUSE = Path(__file__).resolve().parent.parent
 _CORE = ("functional", "kernels", "training", "models", "engines", "rollouts", "data")
 """Rooms that every method goes through."""
 _OF_A_RUN = ("seed", "compute", "compile_layers", "activation_checkpointing", "engine")
-_WITHOUT_EFFECT = {"require", "keep", "checkpoints", "guards"}
+_WITHOUT_EFFECT = {"require", "keep", "checkpoints", "guards", "record"}
 """Keys of a stage that change nothing of what it leaves; or, as guards that roll back, only what saved it."""
 
 

@@ -9,6 +9,7 @@ from tutelage.models import Policy, RewardModel, ValueModel, context_length
 from tutelage.rewards import RewardSuite
 from tutelage.stages.collect import Collector
 from tutelage.stages.context import Result, StageRun
+from tutelage.stages.inspection import Inspection
 from tutelage.stages.kept_weights import copies, take
 from tutelage.stages.model_rewards import with_models
 from tutelage.stages.pretraining import Texts
@@ -26,7 +27,10 @@ def run_rl(plan: RlPlan, run: StageRun) -> Result:
     engine = build_engine(run.recipe.engine, policy)
     with RewardSuite(with_models(plan.rewards, run, state), plan.stage.reward_timeout) as suite:
         collector = Collector(plan, run, engine, suite, state.memory)
-        task = RlTask(plan, run, collector, texts_of(plan, run, policy))
+        inspection = Inspection(
+            plan.stage.record, run.folder / "inspect", plan.total_steps, plan.algorithm, policy.tokenizer
+        )
+        task = RlTask(plan, run, collector, texts_of(plan, run, policy), inspection)
         run.fit(task, state, plan.stage.checkpoints, guards_of(plan))
     take(state, "average")
     out = {"quarantined": len(state.memory.quarantined)} if state.memory.quarantined else {}

@@ -20,21 +20,30 @@ from tutelage.models import Policy
 from tutelage.stages.collect import Collector
 from tutelage.stages.context import StageRun
 from tutelage.stages.experience import credit_with_reward, credited, experience_of, rows_of, scaled, turns, with_scores
+from tutelage.stages.inspection import Inspection
 from tutelage.stages.kept_weights import blend
 from tutelage.stages.pretraining import Texts
 from tutelage.stages.rl_plan import RlPlan
 from tutelage.training import State, trust_region_update, update
+from tutelage.training.occupied import memory_gib
 from tutelage.types import Actions, Batch, Group, Loss
 
 
 class RlTask:
     """What `fit` trains: a policy against rewards on its own samples."""
 
-    def __init__(self, plan: RlPlan, run: StageRun, collector: Collector, texts: Texts | None = None) -> None:
+    def __init__(
+        self,
+        plan: RlPlan,
+        run: StageRun,
+        collector: Collector,
+        texts: Texts | None = None,
+        inspection: Inspection | None = None,
+    ) -> None:
         self.plan, self.run, self.stage, self.algorithm = plan, run, plan.stage, plan.algorithm
         self.collector = collector
         self.total_steps = plan.stage.steps
-        self._texts = texts
+        self._texts, self._inspection = texts, inspection
         self._state: State  # of the step under way
         self._learns = {"policy", "critic"}
         self._metrics: dict[str, float] = {}
@@ -50,7 +59,10 @@ class RlTask:
         state.memory.add(fresh)
         self.collector.remember()
         self._metrics, self._learning_since = self.collector.metrics, perf_counter()
+        self._metrics["generate_gib"] = memory_gib()
         rows = self._credited(groups, greedy_P, len(fresh))
+        if self._inspection is not None:
+            rows = self._inspection.begin(state.step + 1, groups, rows)
         parts = self.stage.updates_per_epoch
         places = [row.group * parts // len(groups) for row in rows]  # whole groups, in as many parts
         updates = [self._packed([r for r, at in zip(rows, places, strict=True) if at == part]) for part in range(parts)]
@@ -79,6 +91,8 @@ class RlTask:
         with torch.set_grad_enabled(torch.is_grad_enabled() and learning):
             states_AD = policy.states(batch)
             actions = self._actions(policy, batch, states_AD)
+        if learning and self._inspection is not None:
+            self._inspection.see(batch, actions)
         losses = [self._policy_loss(actions, batch)] if learning else []
         if critic is not None and state.critic is not None and "critic" in self._learns:
             values_A = state.critic.values(batch, states_AD)
@@ -86,8 +100,10 @@ class RlTask:
         return losses
 
     def after_step(self, state: State, metrics: Mapping[str, float]) -> None:
-        """Turns the algorithm's dials, and moves the reference."""
+        """Turns the algorithm's dials, writes down what was followed, and moves the reference."""
         state.dials = {**state.dials, **self.algorithm.turned(state.dials, metrics)}
+        if self._inspection is not None:
+            self._inspection.end(self.stage.name, state.step)
         if self.stage.average is not None:
             blend(state, "average", self.stage.average)
         moves, reference = self.stage.reference, state.reference

@@ -13,6 +13,7 @@ from tutelage.errors import NonFiniteError
 from tutelage.models import Policy
 from tutelage.training.finite import keep_evidence
 from tutelage.training.guards import Verdict
+from tutelage.training.occupied import memory_gib
 from tutelage.training.saving import CheckpointWriter
 from tutelage.training.state import State
 from tutelage.training.watch import Watch
@@ -132,7 +133,9 @@ def _step(task: Task, state: State, writer: CheckpointWriter, stage_folder: Path
     numbers = {**mean_of(updates), **task.metrics(), "checkpoint_seconds": writer.waited()}
     task.after_step(state, numbers)
     seconds = perf_counter() - started
-    return {**numbers, "step_seconds": seconds, "tokens_per_second": numbers["tokens"] / seconds}
+    per_second = numbers["tokens"] / seconds
+    whole = {"step_seconds": seconds, "tokens_per_second": per_second, "memory_gib": memory_gib()}
+    return {**numbers, **whole}
 
 
 def mean_of(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
