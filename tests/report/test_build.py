@@ -64,7 +64,7 @@ def test_it_tells_the_whole_story(finished):
     for name in ("reward", "score", "entropy", "kl", "clipped", "loss", "mismatch", "lr", "learn_seconds"):
         assert MEANINGS[name].title in text
         assert MEANINGS[name].sentence in text.replace("’", "'")
-    assert page.count("svg") == 20
+    assert page.count("svg") == 22  # a metric each; the time of a step by phase; reward over KL
 
 
 def test_it_needs_nothing_but_itself(finished):
@@ -101,7 +101,7 @@ def test_what_a_model_wrote_is_never_markup(tmp_path):
         add_sample(tmp_path, name, 0, "b", 0, EVIL, EVIL, EVIL, 1.0, EVIL)
     append(tmp_path / "metrics.jsonl", {"stage": "learn", "step": 3, f"reward/{EVIL}": 1.0, EVIL: 2.0})
     html, page = build(tmp_path)
-    assert page.count("script") == 2  # the data and the browser of samples
+    assert page.count("script") == 2  # the data, and the script of the page
     assert page.count("img") == 0
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
     assert EVIL in page.text  # but it can be read

@@ -1,4 +1,4 @@
-"""What the inspector is told of single tokens: the numbers of the update, each token's fate, and nothing changed by it."""
+"""What the inspector is told of single tokens: the update's numbers and each token's fate; and it changes nothing."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tutelage.stages.rl_task import RlTask
 from tutelage.training import State
 
 
-def followed(folder: Path, algorithm: Algorithm, record: Record = Record(), **stage: Any) -> tuple[RlTask, State]:
+def followed(folder: Path, algorithm: Algorithm, record: Record | None = None, **stage: Any) -> tuple[RlTask, State]:
     task, state = begin(algorithm, **stage)
-    task._inspection = Inspection(record, folder / "inspect", 5, algorithm, state.policy.tokenizer)
+    task._inspection = Inspection(record or Record(), folder / "inspect", 5, algorithm, state.policy.tokenizer)
     return task, state
 
 
@@ -65,7 +65,7 @@ def test_it_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_clipped_tokens_say_on_which_side(tmp_path: Path) -> None:
-    """In a second epoch of large steps the ratios leave the clip range; there the anchor still pulls, credit does not."""
+    """In later epochs of large steps ratios leave the clip range: there the anchor still pulls, and credit does not."""
     task, state = followed(tmp_path, Grpo(kl=0.04), epochs=3)
     step(task, state)
     seen = [

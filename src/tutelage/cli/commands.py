@@ -133,6 +133,46 @@ def replay(
     print_step(console, folder, step, stage, sample)
 
 
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders; several give one page about all of them.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The page. Default: RUN/report.html, runs.html.")] = None,
+) -> None:
+    """Write a run's report.html again, or lay several runs over each other on one page."""
+    from tutelage.report import build_overlay, build_report
+
+    path = build_report(folders[0], out) if len(folders) == 1 else build_overlay(folders, out or Path("runs.html"))
+    console.print(f"report: {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(help="A run's folder; the run may be under way, or still to come.")],
+    terminal: Annotated[bool, typer.Option("--terminal", help="Here, instead of in a browser.")] = False,
+    port: Annotated[int, typer.Option(help="Of 127.0.0.1; 0: a free one.")] = 0,
+) -> None:
+    """Follow a run: its report in a browser of this machine, or a view on the terminal. Reads only."""
+    from tutelage.cli.watch import serve, watch_here
+
+    if terminal:
+        watch_here(folder, console)
+    else:
+        serve(folder, port, console)
+
+
+@app.command("export")
+def export_run(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    format: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
+    out: Annotated[Path | None, typer.Option("--out", help="Where to. Default: RUN/export.")] = None,
+) -> None:
+    """Write a run's metrics and samples as tables."""
+    from tutelage.report import export
+
+    for path in export(folder, format, out or folder / "export"):
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def _display_of_run(folder: Path) -> Iterator[Display]:
     """A display that says, when the run is interrupted, how it goes on."""

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from tutelage.errors import RunFolderError
 from tutelage.report.charts import curve
+from tutelage.report.inspection import inspection
 from tutelage.report.judgements import (
     agreement_rows,
     comparison_tables,
@@ -25,11 +20,13 @@ from tutelage.report.judgements import (
     over_optimisation,
     step_rows,
 )
+from tutelage.report.page import render, write_page
+from tutelage.report.phases import frontier, phases
 from tutelage.report.read import Run, StageRecord, read_run
 from tutelage.report.samples import browser, pairs
 from tutelage.report.story import EvaluationTable, evaluation_tables, headline, held_out_in_words, returns_in_words
+from tutelage.report.timeline import timeline
 from tutelage.training.metrics import MEANINGS, Meaning, meaning
-from tutelage.training.progress import duration
 from tutelage.training.watch import event_in_words
 
 _FIRST = (
@@ -58,21 +55,13 @@ class Curves:
     others: Sequence[Chart]
 
 
-def build_report(run_dir: Path) -> Path:
-    """Writes DIR/report.html out of what lies in the run's folder, finished or not. Returns its path.
+def build_report(run_dir: Path, out: Path | None = None) -> Path:
+    """Writes DIR/report.html, or `out`, out of what lies in the run's folder, finished or not. Returns its path.
 
     Raises:
         RunFolderError: it cannot be written. A report that was there before stays as it was.
     """
-    page = _render(read_run(run_dir))
-    path = run_dir / "report.html"
-    beside = run_dir / ".report.html.partial"
-    try:
-        beside.write_text(page, encoding="utf-8", errors="replace")
-        os.replace(beside, path)
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be written: {error.strerror}; make room, or free the folder") from error
-    return path
+    return write_page(out or run_dir / "report.html", page_of(read_run(run_dir)))
 
 
 def outcome(run_dir: Path) -> str:
@@ -90,18 +79,15 @@ def _headline(run: Run) -> str:
     return returns_in_words(run) or agreed or held_out_in_words(run) or headline(tables)
 
 
-def _render(run: Run) -> str:
-    room = files("tutelage.report")
-    script = (room / "report.js").read_text(encoding="utf-8")
+def page_of(run: Run, live: bool = False) -> str:
+    """The page. `live`: as it is served while the run goes on, with what keeps it up to date."""
     tables, comparisons = evaluation_tables(run), comparison_tables(run)
     compared = next((table for table in tables if len(table.rows) > 1), None)
-    # What a model wrote is escaped; without exception, for this is the page where it would be run.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["duration"] = duration
-    environment.filters["unbroken"] = _unbroken
-    template = environment.from_string((room / "template.html").read_text(encoding="utf-8"))
-    longest = max((stage.seconds or 0.0 for stage in run.stages), default=0.0)
-    return template.render(
+    scripts = ["report.js", "inspector.js", *(["live.js"] if live else [])]
+    return render(
+        "template.html",
+        scripts,
+        live,
         run=run,
         title=run.recipe.get("name") or run.folder.resolve().name,
         headline=_headline(run),
@@ -110,9 +96,7 @@ def _render(run: Run) -> str:
         step_agreements=step_rows(run),
         over_optimisation=over_optimisation(run),
         tables=tables,
-        longest=longest or 1.0,
         outcome=_outcome,
-        phases=_phases,
         curves=[_curves(stage) for stage in run.stages if stage.rows],
         pairs=pairs(run, compared.rows[0].stage, compared.rows[-1].stage) if compared else None,
         browser=browser(run),
@@ -120,19 +104,16 @@ def _render(run: Run) -> str:
         other_failures=_others(run),
         events=[(row["stage"], row["step"], event_in_words(row)) for row in run.events if _tells(row)],
         recipe=json.dumps(run.recipe, indent=2, ensure_ascii=False),
-        style=Markup((room / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        lines=timeline(run),
+        phases_in_words=_phases,
+        phases=phases(run),
+        frontier=frontier(run),
+        inspection=inspection(run),
     )
 
 
 def _tells(event: Mapping[str, object]) -> bool:
     return {"stage", "step", "guard", "action", "why"} <= event.keys()
-
-
-def _unbroken(text: str) -> str:
-    """Keeps a line from breaking inside of "43 % (37–50)"."""
-    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace("–", "\N{WORD JOINER}–\N{WORD JOINER}")
 
 
 def _curves(stage: StageRecord) -> Curves:

@@ -98,7 +98,7 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Reads a run's folder, finished or not."""
     declaration = folder / "recipe.json"
-    table = _json(declaration) or {}
+    table = read_json(declaration) or {}
     recipe = _table(table.get("recipe"))
     metrics: dict[str, list[Row]] = {}
     for _, row in _rows(folder / "metrics.jsonl"):
@@ -122,7 +122,7 @@ def read_run(folder: Path) -> Run:
 
 def _stage(folder: Path, number: int, table: Row, metrics: Mapping[str, Sequence[Row]]) -> StageRecord:
     name = str(table.get("name", number))
-    result = _json(folder / "stages" / f"{number:02d}-{name}" / "result.json")
+    result = read_json(folder / "stages" / f"{number:02d}-{name}" / "result.json")
     return StageRecord(number, name, str(table.get("type", "")), table, result, metrics.get(name, ()))
 
 
@@ -149,7 +149,13 @@ def rows_of(path: Path) -> list[Row]:
     return [row for _, row in _rows(path)]
 
 
-def _json(path: Path) -> Row | None:
+def each_row(path: Path) -> Iterator[Row]:
+    """The rows of a JSONL file, one by one; none where there is no file."""
+    return (row for _, row in _rows(path))
+
+
+def read_json(path: Path) -> Row | None:
+    """A JSON object; None where the file is missing, torn, or something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

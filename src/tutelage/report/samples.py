@@ -59,8 +59,7 @@ def browser(run: Run) -> Browser:
     while True:
         stages = [_stage(run.samples, stage, limit) for stage in run.stages]
         stages = [stage for stage in stages if stage["steps"]]
-        # `<` never appears in the page as such: no sample can end the script element it stands in.
-        data = json.dumps(stages, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+        data = in_script(stages)
         if len(data.encode(errors="replace")) <= _BYTES or limit == 1:
             break
         limit //= 2
@@ -86,6 +85,11 @@ def pairs(run: Run, before: StageRecord, after: StageRecord) -> Pairs | None:
         first=shown,
         got_worse=[pair for pair in worse if pair not in shown][:_WORSE],
     )
+
+
+def in_script(value: object) -> str:
+    """JSON that may stand in a `<script>`: `<` never appears as such, so no text can end the element it stands in."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def evenly(items: Sequence[Any], count: int) -> list[Any]:

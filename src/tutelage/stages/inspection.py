@@ -68,13 +68,13 @@ class Inspection:
         self._followed: list[_Followed] = []
 
     def begin(self, step: int, groups: Sequence[Group], rows: Sequence[Row]) -> list[Row]:
-        """Chooses the samples of step `step` (from 1), and marks their rows. `rows` are the groups' rewarded samples."""
+        """Chooses the samples of step `step` (from 1) and marks their rows. `rows`: the groups' rewarded samples."""
         self._followed = []
         wanted = step % self._settings.every == 1 % self._settings.every or step == self._last
         if not wanted or not self._settings.inspect:
             return list(rows)
         row = 0
-        for group, sample in ((group, sample) for group in groups for sample in group.samples):
+        for group, sample in ((whole, one) for whole in groups for one in whole.samples):
             if len(self._followed) == self._settings.inspect:
                 break
             rewarded = sample.reward is not None

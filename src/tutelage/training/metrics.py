@@ -44,6 +44,35 @@ MEANINGS: dict[str, Meaning] = {
     "length": Meaning("Response length", "Mean number of tokens in a completion."),
     "truncated": Meaning("Truncated share", "Share of completions cut off at the token limit."),
     "loss": Meaning("Loss", "What the optimizer minimises; in RL it hovers around 0 by construction and says little."),
+    "pretraining_loss": Meaning(
+        "Loss of the shown texts",
+        "Mean negative log-likelihood of the texts shown beside the samples, in nats a token.",
+    ),
+    "test_loss": Meaning("Held-out loss", "Mean negative log-likelihood of the held-out texts, in nats a token."),
+    "perplexity": Meaning(
+        "Perplexity", "The held-out loss as a number of equally likely tokens; the lower the better."
+    ),
+    "accuracy": Meaning(
+        "Judged as labelled",
+        "Share of the step's pairs, answers or steps that the model puts where the labels put them.",
+    ),
+    "mean_score": Meaning("Mean score", "Mean of the reward model's scores in the step; only differences matter."),
+    "margin": Meaning("Margin", "How far the better answer's implicit reward is above the worse one's, on average."),
+    "chosen_reward": Meaning("Reward of better answers", "Mean implicit reward of the answers that were preferred."),
+    "rejected_reward": Meaning(
+        "Reward of worse answers", "Mean implicit reward of the answers that were not preferred."
+    ),
+    "baseline": Meaning("Baseline", "What an answer's implicit reward is compared with in the step."),
+    "mean_gap": Meaning("Mean gap", "Mean margin of the step's pairs, which sets how strongly the next step pulls."),
+    "moved": Meaning("KL of the step", "How far the update has moved the policy from the one that sampled, in nats."),
+    "step_share": Meaning("Share of the step", "How much of the longest step within the trust region was taken."),
+    "refused": Meaning("Refused", "1 where no step lowered the loss within the trust region, so none was taken."),
+    "chosen": Meaning("Chosen share", "Share of the tokens that the algorithm learned from, or treats apart."),
+    "value_loss": Meaning("Critic's loss", "Mean squared error of the critic's values."),
+    "explained_variance": Meaning(
+        "Explained variance", "Share of the returns' variance that the critic foresaw; 0 or less: it is of no use."
+    ),
+    "critic_grad_norm": Meaning("Critic's gradient norm", "Size of the critic's gradient before clipping."),
     "grad_norm": Meaning("Gradient norm", "Size of the gradient before clipping; spikes are warnings."),
     "lr": Meaning("Learning rate", "The step size that the schedule gave."),
     "mismatch": Meaning(
@@ -69,10 +98,15 @@ MEANINGS: dict[str, Meaning] = {
         "Share of the rewarded tokens whose advantage was 0, so that they were counted but not computed; metrics of "
         "tokens, such as entropy, are of the others.",
     ),
+    "groups": Meaning(
+        "Groups asked", "Prompts asked in the step, those asked in place of uninformative ones included."
+    ),
+    "episodes": Meaning("Episodes", "Episodes that ended in the step."),
     "distinct": Meaning("Distinct answers", "Share of a prompt's completions that differ from one another."),
     "tokens": Meaning("Tokens", "Tokens that were learned from in the step."),
     "tokens_per_second": Meaning("Tokens per second", "Completion tokens per second of the whole step."),
     "generate_seconds": Meaning("Time to sample", "Seconds of the step spent on writing completions."),
+    "collect_seconds": Meaning("Time to act", "Seconds of the step spent in the environment."),
     "reward_seconds": Meaning(
         "Time to reward", "Seconds waited for scores after sampling; what was scored meanwhile costs none."
     ),
@@ -84,6 +118,12 @@ MEANINGS: dict[str, Meaning] = {
         "Overhead", "Seconds of the step around sampling, rewards and learning: credit, packing, the record of samples."
     ),
     "step_seconds": Meaning("Step time", "Seconds of the whole step."),
+    "generate_gib": Meaning(
+        "Memory after sampling", "GiB held when the answers were written; on a GPU the most since the step before."
+    ),
+    "memory_gib": Meaning(
+        "Memory after the step", "GiB held when the step was done; on a GPU the most since the answers were written."
+    ),
 }
 
 
