@@ -95,6 +95,26 @@ def training_step(folder: Path, stage: str, step: int, way: float, chance: rando
             )  # fmt: skip
 
 
+def inspected_step(folder: Path, stage: str, step: int, samples: list[dict[str, Any]], number: int = 2) -> None:
+    path = folder / "stages" / f"{number:02d}-{stage}" / "inspect" / f"step-{step:06d}.json"
+    write_json(path, {"stage": stage, "step": step, "algorithm": "grpo", "samples": samples})
+
+
+def inspected(text: str = "4 2", **changes: Any) -> dict[str, Any]:
+    """A sample's tokens, a character each, as the stage would write them."""
+    size = len(text)
+    columns = {
+        name: [round(start + 0.1 * i, 3) for i in range(size)]
+        for name, start in (("sampler", -2.0), ("learner", -1.9), ("ratio", 0.8), ("advantage", -0.5), ("push", -0.1),
+                            ("entropy", 0.5), ("mismatch", 0.0), ("kl", 0.0))
+    }  # fmt: skip
+    return {
+        "prompt_id": "sums-1", "index": 0, "prompt": "40 + 2 = ?", "answer": "42", "pieces": list(text), "left_out": 0,
+        "finish": "stop", "reward": 1.0, "rewards": {"task": 1.0, "format": 0.5}, "failure": None, "skipped": False,
+        "expert": False, "columns": columns, "fates": [i % 7 for i in range(size)], **changes,
+    }  # fmt: skip
+
+
 def add_sample(
     folder: Path, stage: str, step: int, prompt_id: str, index: int, prompt: str, answer: str | None, text: str,
     reward: float, failure: str | None = None,

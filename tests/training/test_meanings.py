@@ -17,6 +17,8 @@ TABLES = (
     "whole",
     "means",
     "sides",
+    "critic",
+    "values_A",
 )  # what metrics are gathered in, wherever they are
 TOLD = ("metrics", "extra_metrics", "update", "trust_region_update")  # functions that return some
 
@@ -36,6 +38,8 @@ def recorded(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and named(node.func) in ("action_sums", "metrics"):
             yield from (keyword.arg for keyword in node.keywords if keyword.arg is not None)
+        if isinstance(node, ast.Call) and named(node.func) == "Loss":
+            yield from (key for argument in node.args for key in keys(argument))
         targets = node.targets if isinstance(node, ast.Assign) else (
             [node.target] if isinstance(node, ast.AugAssign | ast.AnnAssign) else []
         )  # fmt: skip
@@ -63,7 +67,7 @@ def test_every_metric_of_every_stage_has_a_meaning() -> None:
     known = {
         "value_loss", "moved", "chosen", "margin", "clipped", "step_share", "test_loss", "groups", "collect_seconds",
         "skipped", "memory_gib", "pretraining_loss", "mean_score", "critic_grad_norm", "zero_spread_groups", "mean_gap",
-        "rejected_reward",
+        "rejected_reward", "kl", "mismatch",
     }  # fmt: skip
     assert known <= names.keys()
     missing = {name: file for name, file in names.items() if name not in MEANINGS}

@@ -1,0 +1,143 @@
+"""The pages in a real browser: they load, filter and inspect, by keyboard, without an error or a request elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.factory import add_sample, inspected, inspected_step, write_run
+from tests.report.test_build import EVIL
+from tutelage.report import build_report
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'tutelage[dev]'")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: apt-get install chromium")
+
+
+@dataclass
+class Opened:
+    """A page with all that it complained of and asked for."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_run(tmp_path_factory.mktemp("run"), questions=5, steps=2)
+    add_sample(folder, "learn", 2, "evil", 0, EVIL, EVIL, EVIL, 0.5)
+    inspected_step(folder, "learn", 1, [inspected("first")])
+    inspected_step(folder, "learn", 2, [inspected("4\n2<b>x"), inspected(EVIL, index=1, failure="no number", fates=[])])
+    return build_report(folder)
+
+
+def opened(browser: Any, path: Path, width: int = 1100, scheme: str = "light") -> Opened:
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    found = Opened(page)
+    page.on("console", lambda message: found.complaints.append(message.text))
+    page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    page.on("dialog", lambda dialog: found.complaints.append(dialog.message))
+    page.on("request", lambda request: found.asked.append(request.url))
+    page.goto(path.as_uri())
+    return found
+
+
+def test_filters_and_the_inspector_by_keyboard(browser: Any, report: Path) -> None:
+    found = opened(browser, report)
+    page = found.page
+
+    assert page.text_content("#count") == "65 of the step's 65 samples"
+    assert page.title() == "quickstart – Tutelage report"
+    assert page.locator("img").count() == 0
+    page.fill("#search", "onerror")
+    assert page.text_content("#count") == "1 of the step's 65 samples"
+    assert page.locator("#groups pre").all_text_contents() == [EVIL, EVIL]
+    page.fill("#search", "")
+    page.fill("#least", "0.4")
+    page.fill("#most", "0.6")
+    page.keyboard.press("Tab")
+    assert page.text_content("#count") == "1 of the step's 65 samples"
+    page.fill("#least", "")
+    page.fill("#most", "")
+    page.select_option("#filter", "failed")
+    assert page.text_content("#count") == "1 of the step's 65 samples"
+    page.select_option("#filter", "all")
+    page.select_option("#step", "all")
+    assert page.text_content("#count") == "129 of the 129 samples of 2 steps"
+    page.select_option("#stage", label="before")
+    assert page.text_content("#count") == "5 of the step's 5 samples"
+
+    assert page.locator("#inspect-step option:checked").text_content() == "learn, step 2"
+    tokens = page.locator("#inspect-tokens [role=option]")
+    assert tokens.all_text_contents() == ["4", "↵\n", "2", "<", "b", ">", "x"]
+    page.focus("#inspect-tokens")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#inspect-tokens").get_attribute("aria-activedescendant") == "token-2"
+    assert tokens.nth(2).get_attribute("aria-selected") == "true"
+    told = page.inner_text("#inspect-token")
+    for words in ('"2" (3 of 7)', "corrected", "−1.7", "masked: sampler and learner disagree"):
+        assert words in told or words == "corrected"
+    page.keyboard.press("End")
+    assert page.locator("#inspect-tokens").get_attribute("aria-activedescendant") == "token-6"
+    page.keyboard.press("ArrowRight")  # stays within
+    assert page.locator("#inspect-tokens").get_attribute("aria-activedescendant") == "token-6"
+    page.select_option("#inspect-quantity", "entropy")
+    last, first = (tokens.nth(place).evaluate("token => token.style.background") for place in (6, 0))
+    assert "70%" in last
+    assert first != last
+    assert "format" in page.inner_text("#inspect-rewards")
+    page.select_option("#inspect-sample", "1")
+    assert "".join(tokens.all_text_contents()) == EVIL
+    assert "not scored: no number" in page.inner_text("#inspect-rewards")
+    assert page.title() == "quickstart – Tutelage report"
+    assert found.complaints == []
+    assert found.asked == [report.as_uri()]
+
+
+def test_names_that_are_heard_and_a_phone(browser: Any, report: Path) -> None:
+    """Every control has a name, and on a narrow screen in the dark nothing runs over its edge."""
+    found = opened(browser, report, width=390, scheme="dark")
+    nameless = found.page.evaluate(
+        """() => [...document.querySelectorAll('select, input, button, [role], summary, svg')]
+            .filter((one) => !one.closest('[aria-hidden=true]') && !(one.getAttribute('aria-label')
+                || one.labels?.length || one.textContent.trim()))
+            .map((one) => one.outerHTML.slice(0, 80))"""
+    )
+    assert nameless == []
+    assert found.page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    ink, paper = found.page.evaluate(
+        "() => [getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    assert (ink, paper) == ("rgb(231, 233, 236)", "rgb(20, 23, 27)")
+    assert found.complaints == []
+
+
+def test_a_script_that_is_not_the_pages_own_does_not_run(browser: Any, report: Path, tmp_path: Path) -> None:
+    """Were something not escaped, the policy would still stop it: put in by hand, it neither runs nor fetches."""
+    html = report.read_text().replace(
+        "</main>", "<script>document.title = 'owned'</script><img src='https://evil.example/x.png'></main>"
+    )
+    path = tmp_path / "report.html"
+    path.write_text(html)
+    found = opened(browser, path)
+    assert found.page.title() == "quickstart – Tutelage report"
+    assert any("Content Security Policy" in words for words in found.complaints)
+    assert json.loads(found.page.text_content("#inspect-data"))["steps"]
