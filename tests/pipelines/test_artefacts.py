@@ -126,6 +126,7 @@ def test_data_and_code_are_part_of_what_a_stage_depends_on(tmp_path: Path, monke
     other = write(tmp_path / "other", RL.replace("tests.pipelines.rewards:share_of_digits", "mine:reward"))
     run(other, SHORT[1])
     assert would(other, SHORT[1]) == {"reinforce": "stands: nothing that it depends on has changed"}
+    assert would(other, SHORT[1], "reinforce.record.inspect=0")["reinforce"].startswith("stands")
     (tmp_path / "mine.py").write_text("def reward(prompt, sample):\n    return 1.0\n")
     from tutelage.pipelines import keys
 

@@ -6,7 +6,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -137,7 +137,7 @@ def test_torn_and_foreign_records_are_left_out(tmp_path: Path) -> None:
 def test_every_quantity_and_fate_is_explained() -> None:
     assert set(FATES) == set(FATES_IN_WORDS)
     for quantity in QUANTITIES.values():
-        assert quantity.scale in get_args(Quantity.__annotations__["scale"]) or True
+        assert quantity.scale in get_args(get_type_hints(Quantity)["scale"])
         assert quantity.sentence.endswith(".")
     written = Path(__file__).parents[2] / "src/tutelage/stages/inspection.py"
     columns = set(re.findall(r'^            "(\w+)": ', written.read_text(), re.M)) & {
