@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from tests.report.factory import append, write_json, write_run
@@ -18,8 +20,14 @@ from tutelage.report.server import Watched, app_of
 PORT = 8123
 
 
+@cache
+def server_of(folder: Path) -> Starlette:
+    """One for all requests to a run: it draws its page once."""
+    return app_of(folder, PORT, every=0.02)
+
+
 def client(folder: Path, host: str = f"127.0.0.1:{PORT}") -> TestClient:
-    return TestClient(app_of(folder, PORT, every=0.02), base_url=f"http://{host}")
+    return TestClient(server_of(folder), base_url=f"http://{host}")
 
 
 def events(text: str) -> list[tuple[str, Any]]:
