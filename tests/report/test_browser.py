@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+import uvicorn
 
-from tests.report.factory import add_sample, inspected, inspected_step, write_run
+from tests.report.factory import add_sample, append, inspected, inspected_step, write_json, write_run
 from tests.report.test_build import EVIL
 from tutelage.report import build_report
+from tutelage.report.server import app_of
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'tutelage[dev]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -48,7 +52,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_report(folder)
 
 
-def opened(browser: Any, path: Path, width: int = 1100, scheme: str = "light") -> Opened:
+def opened(browser: Any, address: str, width: int = 1100, scheme: str = "light") -> Opened:
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = context.new_page()
     page.set_default_timeout(60_000)
@@ -57,12 +61,12 @@ def opened(browser: Any, path: Path, width: int = 1100, scheme: str = "light") -
     page.on("pageerror", lambda error: found.complaints.append(str(error)))
     page.on("dialog", lambda dialog: found.complaints.append(dialog.message))
     page.on("request", lambda request: found.asked.append(request.url))
-    page.goto(path.as_uri())
+    page.goto(address)
     return found
 
 
 def test_filters_and_the_inspector_by_keyboard(browser: Any, report: Path) -> None:
-    found = opened(browser, report)
+    found = opened(browser, report.as_uri())
     page = found.page
 
     assert page.text_content("#count") == "65 of the step's 65 samples"
@@ -116,7 +120,7 @@ def test_filters_and_the_inspector_by_keyboard(browser: Any, report: Path) -> No
 
 def test_names_that_are_heard_and_a_phone(browser: Any, report: Path) -> None:
     """Every control has a name, and on a narrow screen in the dark nothing runs over its edge."""
-    found = opened(browser, report, width=390, scheme="dark")
+    found = opened(browser, report.as_uri(), width=390, scheme="dark")
     nameless = found.page.evaluate(
         """() => [...document.querySelectorAll('select, input, button, [role], summary, svg')]
             .filter((one) => !one.closest('[aria-hidden=true]') && !(one.getAttribute('aria-label')
@@ -139,7 +143,39 @@ def test_a_script_that_is_not_the_pages_own_does_not_run(browser: Any, report: P
     )
     path = tmp_path / "report.html"
     path.write_text(html)
-    found = opened(browser, path)
+    found = opened(browser, path.as_uri())
     assert found.page.title() == "quickstart – Tutelage report"
     assert any("Content Security Policy" in words for words in found.complaints)
     assert json.loads(found.page.text_content("#inspect-data"))["steps"]
+
+
+def test_the_live_page_shows_what_is_new_and_asks_its_own_server_alone(browser: Any, tmp_path: Path) -> None:
+    folder = write_run(tmp_path, questions=3, steps=2, until="before")
+    append(folder / "metrics.jsonl", {"stage": "learn", "step": 1, "reward": 0.25})
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        app = app_of(folder, port, every=0.1)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        thread = Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            found = opened(browser, f"http://127.0.0.1:{port}/")
+            page = found.page
+            page.wait_for_function("document.getElementById('live-step').textContent === 'step 1 of 30'")
+            assert page.text_content("#live-stage") == "learn (rl), stage 2 of 3"
+            append(folder / "metrics.jsonl", {"stage": "learn", "step": 2, "reward": 0.5})
+            add_sample(folder, "learn", 2, "evil", 0, EVIL, EVIL, EVIL, 0.5)
+            page.wait_for_function("document.getElementById('live-step').textContent === 'step 2 of 30'")
+            page.wait_for_function("document.getElementById('live-sample').textContent.includes('onerror')")
+            assert page.text_content("#live-numbers dd") == "0.5"
+            for stage in ("02-learn", "03-after"):
+                write_json(folder / "stages" / stage / "result.json", {})
+            page.wait_for_function("document.getElementById('live-stage').textContent === 'finished'")
+            assert page.locator("img").count() == 0
+            assert found.complaints == []
+            assert {url.split("/")[2] for url in found.asked} == {f"127.0.0.1:{port}"}
+            page.close()
+        finally:
+            server.should_exit = True
+            thread.join(timeout=60)
