@@ -161,17 +161,18 @@ def test_the_live_page_shows_what_is_new_and_asks_its_own_server_alone(browser: 
         thread.start()
         try:
             found = opened(browser, f"http://127.0.0.1:{port}/")
-            page = found.page
-            page.wait_for_function("document.getElementById('live-step').textContent === 'step 1 of 30'")
+            page, expect = found.page, sync_api.expect
+            expect.set_options(timeout=60_000)
+            expect(page.locator("#live-step")).to_have_text("step 1 of 30")
             assert page.text_content("#live-stage") == "learn (rl), stage 2 of 3"
             append(folder / "metrics.jsonl", {"stage": "learn", "step": 2, "reward": 0.5})
             add_sample(folder, "learn", 2, "evil", 0, EVIL, EVIL, EVIL, 0.5)
-            page.wait_for_function("document.getElementById('live-step').textContent === 'step 2 of 30'")
-            page.wait_for_function("document.getElementById('live-sample').textContent.includes('onerror')")
+            expect(page.locator("#live-step")).to_have_text("step 2 of 30")
+            expect(page.locator("#live-sample")).to_contain_text(EVIL)
             assert page.text_content("#live-numbers dd") == "0.5"
             for stage in ("02-learn", "03-after"):
                 write_json(folder / "stages" / stage / "result.json", {})
-            page.wait_for_function("document.getElementById('live-stage').textContent === 'finished'")
+            expect(page.locator("#live-stage")).to_have_text("finished")
             assert page.locator("img").count() == 0
             assert found.complaints == []
             assert {url.split("/")[2] for url in found.asked} == {f"127.0.0.1:{port}"}
