@@ -79,7 +79,9 @@ PARTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("part", [*PARTS, Sampling, Optimizer, Checkpoints, Correction, Record, Reference, Guard, RlGuards])
+@pytest.mark.parametrize(
+    "part", [*PARTS, Sampling, Optimizer, Checkpoints, Correction, Record, Reference, Guard, RlGuards]
+)
 def test_the_recipes_page_names_every_key(part: type[Part]) -> None:
     missing = [key for key in part.model_fields if not re.search(rf"[`\[ ]{key}\b|^{key} =", PAGES["recipes.md"], re.M)]
     assert not missing

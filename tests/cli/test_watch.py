@@ -32,10 +32,12 @@ def test_the_view_tells_where_the_run_is(tmp_path: Path) -> None:
     for step, reward in ((1, 0.2), (2, 0.4), (3, 0.9)):
         append(tmp_path / "metrics.jsonl", {"stage": "learn", "step": step, "reward": reward, "step_seconds": 10.0})
     add_sample(tmp_path, "learn", 3, "p", 0, "6 * 7 = ?", "42", "forty\n\x1b[31mtwo", 1.0)
-    append(tmp_path / "events.jsonl", {"stage": "learn", "step": 3, "action": "warn", "why": "the KL rises"})
+    append(
+        tmp_path / "events.jsonl", {"stage": "learn", "step": 3, "guard": "kl", "action": "warn", "why": "the KL rises"}
+    )
     text = seen_on_a_terminal(tmp_path)
     for words in ("quickstart", "learn (rl)", "stage 2/3", "step 3 of 30", "4:30 min left", "reward", "0.900", "▁▃█",
-                  "6 * 7 = ?", "forty␤·[31mtwo", "warn, the KL rises"):  # fmt: skip
+                  "6 * 7 = ?", "forty␤·[31mtwo", "step 3: warning: guards.kl: the KL rises"):  # fmt: skip
         assert words in text, words
     assert "\x1b[31m" not in text
     assert all(len(line) <= 60 for line in seen_on_a_terminal(tmp_path, 60).splitlines())

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.report.factory import add_sample, append, write_json, write_run
-from tutelage.report.follow import Follower, Tail, event_in_words
+from tutelage.report.follow import Follower, Tail, warning
 
 
 def test_a_tail_gives_each_whole_line_once(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_run_from_nothing_to_its_end(tmp_path: Path) -> None:
     assert follower.look()
     assert seen.rows == [{"stage": "learn", "step": 1, "reward": 0.5}]
     assert seen.samples[-1]["text"] == "2"
-    assert event_in_words(seen.events[-1]) == "stage learn step 1: warn, kl, it rises"
+    assert warning(seen.events[-1]) == "learn, step 1: warning: guards.kl: it rises"
     assert not follower.look()
     for stage in ("02-learn", "03-after"):
         write_json(folder / "stages" / stage / "result.json", {})

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tutelage.cli.display import SHOWN, sparkline
 from tutelage.errors import ConfigError, MissingExtraError
-from tutelage.report.follow import Follower, Seen, event_in_words
+from tutelage.report.follow import Follower, Seen, warning
 from tutelage.report.read import Row
 from tutelage.training.progress import duration
 
@@ -78,7 +78,7 @@ def view(seen: Seen, width: int) -> RenderableType:
         shown.append(_curves(rows))
     for sample in list(seen.samples)[-_SAMPLES:]:
         shown.append(_sample(sample, width))
-    shown += [Text(event_in_words(event), style="red") for event in seen.events[-_WARNINGS:]]
+    shown += [Text(warning(event), style="red") for event in seen.events[-_WARNINGS:]]
     silent = seen.silent_for()
     if silent > 120:
         shown.append(Text(f"nothing written for {duration(silent)}", style="yellow"))

@@ -12,6 +12,7 @@ from time import time
 from typing import Any
 
 from tutelage.report.read import Row, read_json
+from tutelage.training.watch import event_in_words
 
 _TAIL = 256 * 1024  # bytes of the samples' end that are read at first
 _LAST = 8  # samples that are remembered
@@ -136,11 +137,11 @@ class Follower:
 _LOGS = ("metrics.jsonl", "samples.jsonl", "events.jsonl")
 
 
-def event_in_words(event: Mapping[str, Any]) -> str:
-    """A line of `events.jsonl` in a sentence, whoever wrote it."""
-    where = " ".join(f"{key} {event[key]}" for key in ("stage", "step") if key in event)
-    told = [str(event[key]) for key in ("action", "guard", "why") if event.get(key)]
-    return f"{where}: {', '.join(told)}" if told else f"{where}: {json.dumps(dict(event), ensure_ascii=False)}"
+def warning(event: Mapping[str, Any]) -> str:
+    """A line of `events.jsonl` with its place, in a sentence."""
+    known = {"guard", "action", "why"} <= event.keys()
+    words = event_in_words(event) if known else json.dumps(dict(event), ensure_ascii=False)
+    return f"{event.get('stage')}, step {event.get('step')}: {words}"
 
 
 def _changed(path: Path) -> float:

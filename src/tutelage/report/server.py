@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tutelage.report.build import page_of
-from tutelage.report.follow import Follower, Seen, event_in_words
+from tutelage.report.follow import Follower, Seen, warning
 from tutelage.report.read import Row, read_run
 
 LOOPBACK = "127.0.0.1"
@@ -132,7 +132,7 @@ def told(seen: Seen) -> Mapping[str, Any]:
         "step": rows[-1]["step"] if rows else 0,
         "curves": {name: _curve(rows, name) for name in names},
         "sample": _sample(seen.samples[-1]) if seen.samples else None,
-        "warning": event_in_words(seen.events[-1]) if seen.events else "",
+        "warning": warning(seen.events[-1]) if seen.events else "",
         "silent": round(seen.silent_for()),
     }
 
