@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tutelage.evaluation.intervals import RESAMPLES, Floats, blocks
+from tutelage.evaluation.intervals import Floats, blocks, resamples_for
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -21,7 +21,7 @@ def mcnemar(gained: int, lost: int) -> float:
     return min(1.0, 2 * tail / 2**n)
 
 
-def sign_flip(differences: Floats, resamples: int = RESAMPLES, seed: int = 0) -> float:
+def sign_flip(differences: Floats, resamples: int | None = None, seed: int = 0) -> float:
     """The two-sided p-value of the paired permutation test (Fisher, 1935) of a mean difference of zero.
 
     If nothing changed, each question's difference is as likely to have the other sign. The observed signs
@@ -29,6 +29,7 @@ def sign_flip(differences: Floats, resamples: int = RESAMPLES, seed: int = 0) ->
     """
     rng = np.random.default_rng(seed)
     n, observed = len(differences), abs(float(differences.sum()))
+    resamples = resamples or resamples_for(n)
     at_least = 1
     for rows in blocks(resamples, n):
         signs = rng.integers(0, 2, (rows, n), dtype=np.int8) * 2 - 1

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tutelage.errors import FailedSamplesError
 from tutelage.evaluation.intervals import Floats, bootstrap_mean, bootstrap_ratio, paired_share_difference, wilson
+from tutelage.evaluation.many import SIGNIFICANT, detectable, holm, questions_needed
 from tutelage.evaluation.paired import mcnemar, sign_flip
 
 Scores = Mapping[str, Sequence[float | None]]
@@ -48,7 +49,18 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The change of the mean score on the questions that both evaluations have, with its 95 % interval."""
+    """The change of the mean score on the questions that both evaluations have, with its 95 % interval.
+
+    | Field | Meaning |
+    |---|---|
+    | difference | the mean over questions of the change |
+    | low, high | its 95 % interval, of this change by itself; None for a single question |
+    | p_value | of no change; after `corrected`, adjusted for the number of changes that are told beside it |
+    | n | questions that both have |
+    | test | what it was tested by |
+    | deviation | standard deviation of one question's change |
+    | tests | how many were corrected together |
+    """
 
     difference: float
     low: float | None
@@ -56,6 +68,33 @@ class Comparison:
     p_value: float
     n: int
     test: str
+    deviation: float = 0.0
+    tests: int = 1
+
+    @property
+    def measurable(self) -> bool:
+        """Is there more than noise?"""
+        return self.p_value < SIGNIFICANT
+
+    @property
+    def detectable(self) -> float:
+        """A change smaller than this would be missed more often than 1 time in 5."""
+        return detectable(self.deviation, self.n, self.tests, counted=self.test == MCNEMAR)
+
+    def needed(self, change: float) -> int:
+        """How many questions it would take to find a change of this size 4 times in 5."""
+        return questions_needed(change, self.deviation, self.tests)
+
+
+MCNEMAR = "McNemar"
+PERMUTATION = "paired permutation test"
+
+
+def corrected(comparisons: Sequence[Comparison | None]) -> list[Comparison | None]:
+    """The same with p-values adjusted for their number (Holm): of all that are told together."""
+    told = [one for one in comparisons if one is not None]
+    adjusted = iter(holm([one.p_value for one in told]))
+    return [one and replace(one, p_value=next(adjusted), tests=len(told)) for one in comparisons]
 
 
 def valid(given: Sequence[float | None]) -> list[float]:
@@ -117,9 +156,25 @@ def compare(before: Scores, after: Scores, seed: int = 0) -> Comparison:
     if _decided(first) and _decided(second):
         gained, lost = int((change > 0).sum()), int((change < 0).sum())
         low, high = paired_share_difference(gained, lost, n)
-        return Comparison(mean, low, high, mcnemar(gained, lost), n, "McNemar")
+        # With one more of each, as in the interval: none that changed is not a deviation of 0.
+        up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+        deviation = math.sqrt(up + down - (up - down) ** 2)
+        return Comparison(mean, low, high, mcnemar(gained, lost), n, MCNEMAR, deviation)
     low, high = _bootstrap(change, seed)
-    return Comparison(mean, low, high, sign_flip(change, seed=seed), n, "paired permutation test")
+    return Comparison(mean, low, high, sign_flip(change, seed=seed), n, PERMUTATION, _deviation(change))
+
+
+def compare_ratio(before: Floats, after: Floats, under: Floats, seed: int = 0) -> Comparison:
+    """The change of a ratio of sums over the same texts, paired by text: of bits for each byte, say.
+
+    Args:
+        before, after, under: [D] of each text.
+    """
+    change, n = after - before, len(under)
+    low, high = bootstrap_ratio(change, under, seed=seed) if n > 1 else (None, None)
+    ratio = float(change.sum() / under.sum())
+    of_texts = (change - ratio * under) * n / float(under.sum())  # each text's share in the ratio's deviation
+    return Comparison(ratio, low, high, sign_flip(change, seed=seed), n, PERMUTATION, _deviation(of_texts))
 
 
 def _means(scores: Scores) -> dict[str, float]:
@@ -130,6 +185,10 @@ def _means(scores: Scores) -> dict[str, float]:
 def _decided(means: Floats) -> bool:
     """Whether every question is simply right or wrong: then a share is counted, whatever was sampled."""
     return bool(np.isin(means, (0.0, 1.0)).all())
+
+
+def _deviation(values: Floats) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
 def _bootstrap(values: Floats, seed: int) -> tuple[float | None, float | None]:
