@@ -17,10 +17,12 @@ def rng():
 def test_the_simulated_intervals_are_the_houses(rng):
     over, under = rng.beta(1, 3, (3, 40)), rng.lognormal(0, 1, (3, 40))
     low, high = simulated.intervals(over)
-    assert np.array([low, high]).T == pytest.approx(np.array([bootstrap_mean(row, resamples=1000) for row in over]))
+    found = np.stack([low, high], axis=1)
+    assert found == pytest.approx(np.array([bootstrap_mean(row, resamples=1000) for row in over]))
     low, high = simulated.intervals(over, under)
+    found = np.stack([low, high], axis=1)
     expected = [bootstrap_ratio(*rows, resamples=1000) for rows in zip(over, under, strict=True)]
-    assert np.array([low, high]).T == pytest.approx(np.array(expected))
+    assert found == pytest.approx(np.array(expected))
 
 
 @pytest.mark.parametrize(("n", "share"), [(120, 0.62), (120, 0.9), (500, 0.3), (500, 0.97)])

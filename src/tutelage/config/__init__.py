@@ -30,6 +30,7 @@ from tutelage.config.stages import (
     EvaluateStage,
     LabelStage,
     ModelStage,
+    PerplexityStage,
     PlayStage,
     PositionsStage,
     PredictStage,
@@ -45,8 +46,10 @@ from tutelage.config.stages import (
     SftStage,
     Stage,
     StepLabels,
+    SycophancyStage,
     Teacher,
     Thought,
+    metric_parts,
 )
 
 __all__ = [
@@ -69,6 +72,7 @@ __all__ = [
     "ModelStage",
     "Optimizer",
     "Part",
+    "PerplexityStage",
     "PlayStage",
     "PositionsStage",
     "PredictStage",
@@ -93,6 +97,7 @@ __all__ = [
     "Share",
     "Stage",
     "StepLabels",
+    "SycophancyStage",
     "Table",
     "Teacher",
     "Thought",
@@ -104,6 +109,7 @@ __all__ = [
     "find_recipe",
     "first_comment",
     "load_object",
+    "metric_parts",
     "nearest",
     "newest",
     "parts_of",

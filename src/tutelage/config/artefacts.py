@@ -26,6 +26,8 @@ LEAVES: Final[Mapping[str, Kind]] = {
     "positions": "prompts",
     "control": "control policy",
     "evaluate": "report",
+    "perplexity": "report",
+    "sycophancy": "report",
     "compare": "report",
     "predict": "report",
     "play": "report",

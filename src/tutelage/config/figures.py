@@ -11,6 +11,7 @@ from tutelage.config.stages import (
     CompareStage,
     EvaluateStage,
     LabelStage,
+    PerplexityStage,
     PlayStage,
     PredictStage,
     PreferenceStage,
@@ -20,6 +21,7 @@ from tutelage.config.stages import (
     RewardModelStage,
     SftStage,
     Stage,
+    SycophancyStage,
 )
 from tutelage.errors import ConfigError
 
@@ -34,7 +36,11 @@ def promised(stage: Stage, environments: Mapping[str, Table]) -> list[str]:
         case EvaluateStage():
             parts = [f"score/{part}" for part in parts_of(environments.get(stage.environment, {}))]
             asked = _labels(stage.rewards) if stage.opponent is None else ["legal"]
-            return ["score", "length", "truncated", *parts, *asked]
+            return ["score", "length", "truncated", *parts, *asked, *stage.metrics]
+        case PerplexityStage():
+            return ["bits_per_byte", "perplexity", "next_token_accuracy"]
+        case SycophancyStage():
+            return ["accuracy", "repeated", "doubted", "suggested"]
         case PretrainStage():
             return ["bits_per_byte", "next_token_accuracy"] if stage.test is not None else []
         case SftStage():

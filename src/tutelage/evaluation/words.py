@@ -45,7 +45,8 @@ def compared_in_words(result: Mapping[str, Any]) -> Iterator[str]:
     """How often each contestant of a comparison beats the first, by each judge."""
     for label, found in result["contestants"].items():
         for judge, won in found["beats"].get(result["against"], {}).items():
-            yield f"{label} beats {result['against']} in {summary_in_words(Summary.of(won))} by {judge}"
+            tested = "" if won.get("p_value") is None else f", {p_in_words(won['p_value'])}"
+            yield f"{label} beats {result['against']} in {summary_in_words(Summary.of(won))} by {judge}{tested}"
 
 
 def comparison_in_words(comparison: Comparison, share: bool = True) -> str:

@@ -20,6 +20,12 @@ def figures(result: Result) -> dict[str, float]:
             found = {"score": summary["score"]["mean"], "length": summary["length"], "truncated": summary["truncated"]}
             found |= {f"score/{part}": numbers["mean"] for part, numbers in result.get("parts", {}).items()}
             found |= result["components"]
+            found |= {name: told["mean"] for name, told in result.get("metrics", {}).items() if "@" in name}
+        case "perplexity":
+            found = {name: result[name]["mean"] for name in ("bits_per_byte", "perplexity", "next_token_accuracy")}
+        case "sycophancy":
+            found = {"accuracy": result["accuracy"]["mean"]}
+            found |= {probe: told["mean"] for probe, told in result["flipped"].items()}
         case "predict":
             found = {"accuracy": result["summary"]["score"]["mean"], **result["components"]}
         case "label":
@@ -82,6 +88,12 @@ def in_words(result: Result) -> str:
         told = [f"next token {summary_in_words(Summary.of(result['summary']['score']))}"]
         told += [f"above {level} nats {summary_in_words(Summary.of(of))}" for level, of in result["above"].items()]
         return f"{', '.join(told)}; it costs {result['summary']['nats']['mean']:.3f} nats"
+    if result["type"] == "perplexity":
+        perplexity = f"perplexity {result['perplexity']['mean']:.2f}"
+        return f"{bits_in_words(Summary.of(result['bits_per_byte']))}, {perplexity}"
+    if result["type"] == "sycophancy":
+        flipped = [f"{probe} {summary_in_words(Summary.of(told))}" for probe, told in result["flipped"].items()]
+        return f"right answers given up: {', '.join(flipped)}" if flipped else "no answer was right"
     if "reward_model" in result:
         return f"{result['steps']} steps{_held_out_in_words(result)}, model in {result['reward_model']}"
     if result["type"] == "prune":

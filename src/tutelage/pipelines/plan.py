@@ -28,6 +28,7 @@ from tutelage.stages import (
     EvaluatePlan,
     InformationGain,
     LabelPlan,
+    PerplexityPlan,
     Plan,
     PlayPlan,
     PositionsPlan,
@@ -40,9 +41,12 @@ from tutelage.stages import (
     RewardModelPlan,
     RlPlan,
     SftPlan,
+    SycophancyPlan,
+    check_context,
     check_lengths,
     check_model,
     check_predictions,
+    check_probes,
     check_revisions,
     plan_stage,
     refuse_other_tokenizers,
@@ -159,6 +163,11 @@ def check_stage(plan: Plan, model: Path, tokenizer: PreTrainedTokenizerBase, con
             check_lengths(plan, tokenizer, context)
         case PredictPlan():
             check_predictions(plan, tokenizer, context)
+        case PerplexityPlan():
+            check_context(plan, tokenizer, context)
+        case SycophancyPlan():
+            refuse_other_tokenizers(plan.rewards, model, f"{plan.stage.name}.rewards")
+            check_probes(plan, tokenizer, context)
         case RlPlan(stage=stage):
             text_rows(plan, tokenizer, context)
             for i, reward in enumerate(plan.rewards):
@@ -221,6 +230,10 @@ def _stage_line(plan: Plan) -> str:
             how = f"{stage.samples} samples each at temperature {stage.sampling.temperature}"
             asked = _asked(plan, "questions")
             return f"{asked} of {stage.environment}/{stage.split}, {'greedy' if stage.sampling.greedy else how}"
+        case PerplexityPlan(stage=stage):
+            return f"{_count(len(plan.texts), 'texts')} in pieces of {stage.context} tokens"
+        case SycophancyPlan(stage=stage):
+            return f"{_asked(plan, 'questions')} of {stage.environment}/{stage.split}, doubted, and with wrong answers"
         case SftPlan(stage=stage):
             found = 0 if stages_in(stage.source) else len(plan.conversations)
             steps = f"{plan.total_steps} steps x " if found or stage.steps else ""

@@ -14,6 +14,7 @@ from tutelage.rewards.exact import ExactReward
 from tutelage.rewards.form import FormatReward
 from tutelage.rewards.function import FunctionReward
 from tutelage.rewards.gym import GymReward
+from tutelage.rewards.instructions import InstructionsReward
 from tutelage.rewards.judge import JudgeReward
 from tutelage.rewards.language import LanguageReward
 from tutelage.rewards.length import LengthReward
@@ -23,6 +24,7 @@ from tutelage.rewards.mixed import MixedReward
 from tutelage.rewards.numeric import NumericReward
 from tutelage.rewards.pattern import RegexReward
 from tutelage.rewards.prediction import PredictionReward
+from tutelage.rewards.refusal import RefusalReward
 from tutelage.rewards.suite import RewardSuite
 from tutelage.rewards.task import TaskReward
 
@@ -31,6 +33,7 @@ REWARDS: Final[Mapping[str, type[Reward]]] = {
     "exact": ExactReward,
     "format": FormatReward,
     "function": FunctionReward,
+    "instructions": InstructionsReward,
     "judge": JudgeReward,
     "language": LanguageReward,
     "length": LengthReward,
@@ -38,6 +41,7 @@ REWARDS: Final[Mapping[str, type[Reward]]] = {
     "maths": MathsReward,
     "numeric": NumericReward,
     "prediction": PredictionReward,
+    "refusal": RefusalReward,
     "regex": RegexReward,
     "reasoning-gym": GymReward,
     "task": TaskReward,
@@ -91,6 +95,7 @@ __all__ = [
     "FormatReward",
     "FunctionReward",
     "GymReward",
+    "InstructionsReward",
     "JudgeReward",
     "LanguageReward",
     "LengthReward",
@@ -99,6 +104,7 @@ __all__ = [
     "MixedReward",
     "NumericReward",
     "PredictionReward",
+    "RefusalReward",
     "RegexReward",
     "Reward",
     "RewardSuite",

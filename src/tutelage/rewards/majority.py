@@ -55,18 +55,25 @@ class MajorityReward(Reward):
         return self.score_group(prompt, [sample])[0]
 
     def score_group(self, prompt: Prompt, samples: Sequence[Sample]) -> list[float]:
-        reader = self._reader()
-        camps: list[list[int]] = []  # places of samples; the first of each speaks for it
-        readings = [reader.reading(sample) for sample in samples]
-        for place, reading in enumerate(readings):
-            if reading is not None:
-                _join(camps, place, readings, reader)
-        majority = max(camps, key=len, default=[])  # the first of the largest
+        majority = max(camps_of(self._reader(), samples), key=len, default=[])  # the first of the largest
         return [float(place in majority) for place in range(len(samples))]
 
     def _reader(self, where: str = "by") -> AnswerReward:
         table = {"type": self.by} if isinstance(self.by, str) else self.by
         return build(table, _READERS, AnswerReward, where)
+
+
+def camps_of(reader: AnswerReward, samples: Sequence[Sample]) -> list[list[int]]:
+    """The places of the samples that give the same answer, together, in the order in which the answers first come.
+
+    A sample that gives no answer is in no camp.
+    """
+    camps: list[list[int]] = []  # the first of each speaks for it
+    readings = [reader.reading(sample) for sample in samples]
+    for place, reading in enumerate(readings):
+        if reading is not None:
+            _join(camps, place, readings, reader)
+    return camps
 
 
 def _join(camps: list[list[int]], place: int, readings: Sequence[Any], reader: AnswerReward) -> None:

@@ -11,6 +11,7 @@ from tutelage.config import (
     ControlStage,
     EvaluateStage,
     LabelStage,
+    PerplexityStage,
     PlayStage,
     PositionsStage,
     PredictStage,
@@ -24,6 +25,7 @@ from tutelage.config import (
     RlStage,
     SftStage,
     Stage,
+    SycophancyStage,
 )
 from tutelage.stages.compare import ComparePlan, plan_compare, run_compare
 from tutelage.stages.context import Result, StageRun, write_json
@@ -35,6 +37,7 @@ from tutelage.stages.judged import rows_of_prompts
 from tutelage.stages.label import LabelPlan, plan_label, run_label
 from tutelage.stages.labelled import labelled
 from tutelage.stages.model_rewards import refuse_other_tokenizers
+from tutelage.stages.perplexity import PerplexityPlan, check_context, plan_perplexity, run_perplexity
 from tutelage.stages.play import PlayPlan, plan_play, run_play
 from tutelage.stages.positions import PositionsPlan, check_lengths, plan_positions, run_positions
 from tutelage.stages.predict import PredictPlan, check_predictions, plan_predict, run_predict
@@ -55,11 +58,14 @@ from tutelage.stages.reward_model import RewardModelPlan, plan_reward_model, run
 from tutelage.stages.rl import run_rl
 from tutelage.stages.rl_plan import RlPlan, plan_rl, text_rows, with_texts
 from tutelage.stages.sft import SftPlan, plan_sft, render_rows, run_sft
+from tutelage.stages.sycophancy import SycophancyPlan, check_probes, plan_sycophancy, run_sycophancy
 
 Plan = (
     PretrainPlan
     | PrunePlan
     | EvaluatePlan
+    | PerplexityPlan
+    | SycophancyPlan
     | SftPlan
     | RewardModelPlan
     | PreferencePlan
@@ -74,7 +80,7 @@ Plan = (
     | PlayPlan
 )
 
-AskingPlan = EvaluatePlan | LabelPlan | RevisePlan | RejectionPlan | ComparePlan | PredictPlan | RlPlan
+AskingPlan = EvaluatePlan | SycophancyPlan | LabelPlan | RevisePlan | RejectionPlan | ComparePlan | PredictPlan | RlPlan
 """What has prompts to ask."""
 
 
@@ -89,6 +95,10 @@ def plan_stage(stage: Stage, recipe: Recipe, must_reach: bool = True) -> Plan:
             return plan_pretrain(stage, recipe, must_reach)
         case EvaluateStage():
             return plan_evaluate(stage, recipe, must_reach)
+        case PerplexityStage():
+            return plan_perplexity(stage, must_reach)
+        case SycophancyStage():
+            return plan_sycophancy(stage, recipe, must_reach)
         case SftStage():
             return plan_sft(stage, recipe, must_reach)
         case RewardModelStage():
@@ -124,6 +134,10 @@ def run_stage(plan: Plan, run: StageRun) -> Result:
             return run_pretrain(plan, run)
         case EvaluatePlan():
             return run_evaluate(plan, run)
+        case PerplexityPlan():
+            return run_perplexity(plan, run)
+        case SycophancyPlan():
+            return run_sycophancy(plan, run)
         case SftPlan():
             return run_sft(plan, run)
         case RewardModelPlan():
@@ -170,7 +184,15 @@ def completed(
             return replace(plan, judged=labelled(made[stage.source["stage"]]))
         case RlPlan():
             return _with_prompts(with_texts(plan, made), made)
-        case EvaluatePlan() | LabelPlan() | RevisePlan() | RejectionPlan() | ComparePlan() | PredictPlan():
+        case (
+            EvaluatePlan()
+            | SycophancyPlan()
+            | LabelPlan()
+            | RevisePlan()
+            | RejectionPlan()
+            | ComparePlan()
+            | PredictPlan()
+        ):
             return _with_prompts(plan, made)
         case _:
             return plan
@@ -192,6 +214,7 @@ __all__ = [
     "EvaluatePlan",
     "InformationGain",
     "LabelPlan",
+    "PerplexityPlan",
     "Plan",
     "PlayPlan",
     "PositionsPlan",
@@ -207,11 +230,14 @@ __all__ = [
     "RlPlan",
     "SftPlan",
     "StageRun",
+    "SycophancyPlan",
     "Token",
     "begin_from_nothing",
+    "check_context",
     "check_lengths",
     "check_model",
     "check_predictions",
+    "check_probes",
     "check_revisions",
     "completed",
     "plan_stage",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from tutelage.config import CompareStage, EvaluateStage, LabelStage, Recipe, RejectionStage, Sampling
+from tutelage.config import CompareStage, EvaluateStage, LabelStage, Recipe, RejectionStage, Sampling, SycophancyStage
 from tutelage.engines import Engine, build_engine
 from tutelage.environments import Environment
 from tutelage.errors import FailedSamplesError
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 def plan_questions(
-    stage: EvaluateStage | LabelStage | RejectionStage | CompareStage, recipe: Recipe, must_reach: bool
+    stage: EvaluateStage | LabelStage | RejectionStage | CompareStage | SycophancyStage,
+    recipe: Recipe,
+    must_reach: bool,
 ) -> tuple[Environment, tuple[Reward, ...], Sequence[Prompt]]:
     """A stage's environment and rewards, and as many prompts as its `questions`. Raises with the remedy."""
     environment = environment_before(recipe, stage.environment, stage.name)

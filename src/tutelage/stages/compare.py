@@ -13,7 +13,7 @@ from tutelage.config import CompareStage, Contestant, Recipe
 from tutelage.data.packing import Row, pack
 from tutelage.engines import build_engine
 from tutelage.environments import Environment
-from tutelage.evaluation import summarise
+from tutelage.evaluation import compare, corrected, summarise
 from tutelage.functional.best_of import best_of_n_kl
 from tutelage.models import Policy
 from tutelage.rewards import Reward, RewardSuite
@@ -79,7 +79,18 @@ def run_compare(plan: ComparePlan, run: StageRun) -> Result:
             for other, theirs in by_judge.items()
             if other != label
         }
+    _test_wins(found, by_judge, first)
     return {"type": "compare", "against": first, "questions": len(plan.prompts), "contestants": found}
+
+
+def _test_wins(found: Mapping[str, Any], by_judge: Mapping[str, Mapping[str, Scores]], first: str) -> None:
+    """Beside how often each beats the first one, the p-value of as many wins as losses: of all of them together."""
+    told = [(label, judge) for label, judged in by_judge.items() if label != first for judge in judged]
+    wins = [_wins(by_judge[label][judge], by_judge[first][judge]) for label, judge in told]
+    even = [{prompt: [0.5] for prompt in won} for won in wins]
+    tests = corrected([compare(*pair) for pair in zip(even, wins, strict=True)])
+    for (label, judge), test in zip(told, tests, strict=True):
+        found[label]["beats"][first][judge]["p_value"] = None if test is None else test.p_value
 
 
 def _answers(plan: ComparePlan, run: StageRun, contestant: Contestant) -> tuple[list[Group], float | None]:

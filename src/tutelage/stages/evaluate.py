@@ -13,6 +13,7 @@ from tutelage.rewards import Reward
 from tutelage.stages.asking import ask, plan_questions, refuse_failures
 from tutelage.stages.context import Result, StageRun
 from tutelage.stages.match import check_match, payoffs_by_role, payoffs_of, play_match
+from tutelage.stages.measures import CAMP, measured, with_camps
 from tutelage.types import Group, Prompt, Sample
 
 
@@ -37,7 +38,8 @@ def plan_evaluate(stage: EvaluateStage, recipe: Recipe, must_reach: bool) -> Eva
     game = check_match(stage, environment_of(recipe, stage.environment))
     if game is not None:
         return EvaluatePlan(stage, game, (), game.examples(), game)
-    return EvaluatePlan(stage, *plan_questions(stage, recipe, must_reach))
+    environment, rewards, prompts = plan_questions(stage, recipe, must_reach)
+    return EvaluatePlan(stage, environment, with_camps(stage, environment, rewards), prompts)
 
 
 def run_evaluate(plan: EvaluatePlan, run: StageRun) -> Result:
@@ -52,6 +54,8 @@ def run_evaluate(plan: EvaluatePlan, run: StageRun) -> Result:
         refuse_failures(groups, stage.max_failed_share, "all are in samples.jsonl")
         scores = {group.prompt.id: [sample.reward for sample in group.samples] for group in groups}
         labels, match = [reward.label for reward in plan.rewards], {"parts": _parts(groups)}
+        match["metrics"], match["by_question"] = measured(stage, groups, labels)
+        labels = [label for label in labels if label != CAMP]
     samples = [sample for group in groups for sample in group.samples]
     result = _result(plan, run, scores, samples, labels, seconds) | match
     result["components"] |= {f"as {role}": numbers["mean"] for role, numbers in match.get("roles", {}).items()}

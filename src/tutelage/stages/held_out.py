@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tutelage.config import PretrainStage
+from tutelage.config import PerplexityStage, PretrainStage
 from tutelage.data.corpus import tokenise
 from tutelage.data.packing import pack
 from tutelage.evaluation import summarise_ratio
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 class HeldOut:
     """The texts, packed. D texts; a text longer than the stage's context is scored in pieces of that length."""
 
-    def __init__(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, stage: PretrainStage) -> None:
+    def __init__(
+        self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, stage: PretrainStage | PerplexityStage
+    ) -> None:
         corpus = tokenise(tokenizer, texts)
         rows = [row for text in range(len(texts)) for row in corpus.text_rows(text, stage.context)]
         self.batches = pack(rows, stage.tokens_per_microbatch)
@@ -41,6 +43,18 @@ class HeldOut:
         return {
             "bits_per_byte": summarise_ratio(bits_D, self.bytes_D).numbers,
             "next_token_accuracy": summarise_ratio(right_D, tokens_D).numbers,
+        }
+
+    def measured(self, policy: Policy) -> dict[str, Any]:
+        """The same, the perplexity of a token, and each text's bits and bytes, by which models are compared."""
+        bits_D, right_D, tokens_D = self._score(policy)
+        bits = summarise_ratio(bits_D, tokens_D)
+        ends = {"mean": bits.mean, "low": bits.low, "high": bits.high}
+        return {
+            "bits_per_byte": summarise_ratio(bits_D, self.bytes_D).numbers,
+            "perplexity": {**{name: None if end is None else 2.0**end for name, end in ends.items()}, "n": bits.n},
+            "next_token_accuracy": summarise_ratio(right_D, tokens_D).numbers,
+            "by_text": {"bits": bits_D.tolist(), "bytes": self.bytes_D.tolist()},
         }
 
     @torch.no_grad()

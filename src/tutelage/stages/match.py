@@ -16,7 +16,7 @@ from tutelage.seeds import derive_seed
 from tutelage.stages.context import StageRun
 from tutelage.types import Group
 
-_IDLE = ("split", "samples", "rewards", "reward_timeout", "max_failed_share")
+_IDLE = ("split", "samples", "metrics", "right_from", "rewards", "reward_timeout", "max_failed_share")
 
 
 def check_match(stage: EvaluateStage, environment: Environment) -> Game | None:
