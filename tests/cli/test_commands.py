@@ -106,13 +106,22 @@ def test_evaluate_compares_models_on_the_same_questions(recipe: Path, run: Path)
     models = [str(recipe.parent / "tiny"), str(run / "model")]
     options = ["--questions", "12", "--max-new-tokens", "5", "--out", str(recipe.parent / "scores")]
     text = tutelage("evaluate", *models, "--environment", f"{recipe}:sums", *options)
-    assert "95 % interval" in text
-    assert "change" in text
+    assert "value (95 %)" in text
+    assert "change since tiny" in text
+    assert f"report: {recipe.parent}/scores/report.html" in text
     small = ["--set", "maximum=4", "--set", "train_questions=10", "--set", "test_questions=9"]
     tutelage("evaluate", models[0], *small, "--max-new-tokens", "4", "--out", str(recipe.parent / "s2"))
-    result = json.loads((recipe.parent / "s2/01-tiny/stages/01-evaluate/result.json").read_text())
+    result = json.loads((recipe.parent / "s2/stages/01-evaluate-of-tiny/result.json").read_text())
     assert len(result["scores"]) == 9
     assert "no environment 'sum'" in tutelage("evaluate", models[0], "--environment", f"{recipe}:sum", code=2)
+
+
+def test_a_suite_says_itself_how_often_it_asks() -> None:
+    refused = tutelage("evaluate", "tiny", "--suite", "arithmetic", "--samples", "4", code=2)
+    assert "--samples: a suite says so itself; change it with --set STAGE.samples=..." in refused
+    assert "did you mean 'arithmetic'?" in tutelage("evaluate", "tiny", "--suite", "arithmetics", code=2)
+    assert "sycophancy" in tutelage("suites")
+    assert 'name = "arithmetic"' in tutelage("suites", "arithmetic")
 
 
 def test_chat_answers_once_or_until_an_empty_line(recipe: Path, run: Path) -> None:

@@ -46,6 +46,22 @@ def test_noise_is_not_called_a_gain(tmp_path):
     assert "rose" not in sentence
 
 
+def test_what_could_not_have_been_seen_is_said(tmp_path):
+    sentence = headline(tables_of(tmp_path, right(0.48), right(0.5)))
+    assert "with 200 questions a change below" in sentence
+    assert sentence.endswith("is missed more than 1 time in 5.")
+
+
+def test_changes_of_a_page_are_corrected_together(tmp_path):
+    """Nine of 40 gained has p = 0.004 alone; among 15 that say so it is nothing."""
+    first, later = ({str(i): [float(i < n)] for i in range(40)} for n in (20, 29))
+    (table,) = tables_of(tmp_path, first, later)
+    assert table.rows[1].change.measurable
+    (table,) = tables_of(tmp_path, first, later, *[first] * 14)
+    assert not table.rows[1].change.measurable
+    assert "p = 0.059 (Holm, 15 tests), McNemar" in table.rows[1].change_in_words
+
+
 def test_each_later_one_is_compared_with_the_first(tmp_path):
     (table,) = tables_of(tmp_path, right(0.4), right(0.6), right(0.8))
     assert [row.change and round(row.change.difference, 6) for row in table.rows] == [None, 0.2, 0.4]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tutelage.config import find_recipe, first_comment, read_recipe, shipped_recipes
+from tutelage.config import (
+    find_recipe,
+    find_suite,
+    first_comment,
+    read_recipe,
+    read_suite,
+    shipped_recipes,
+    shipped_suites,
+)
+from tutelage.errors import ConfigError
 
 if TYPE_CHECKING:
     from tutelage.cli.display import Display
@@ -199,28 +208,54 @@ def evaluate(
     environment: Annotated[
         str, typer.Option(help="RECIPE:NAME, one of a recipe's environments, or a built-in type such as arithmetic.")
     ] = "arithmetic",
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value of the environment.")] = None,
+    suite: Annotated[str | None, typer.Option(help="A suite's file or a shipped one's name, instead.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of the environment; of a suite, stage.key=value.")
+    ] = None,
     questions: Annotated[int | None, typer.Option(help="How many questions; default all of the test split.")] = None,
     opponent: Annotated[str | None, typer.Option(help="In a game: whom to play, random or optimal.")] = None,
-    samples: Annotated[int, typer.Option(help="Samples per question.")] = 1,
-    temperature: Annotated[float, typer.Option(help="0: greedy.")] = 0.0,
-    max_new_tokens: Annotated[int, typer.Option()] = 256,
+    samples: Annotated[int | None, typer.Option(help="Samples per question; default 1.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Default 0: greedy.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Default 256.")] = None,
+    detect: Annotated[
+        float | None, typer.Option(help="The least change worth knowing, in points: says where it cannot be seen.")
+    ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     out: Out = None,
     unsafe_exec: UnsafeExec = False,
 ) -> None:
-    """Ask models the same questions; print scores with intervals and paired tests against the first."""
+    """Ask models the same questions; print measures with intervals and paired tests against the first model."""
     from tutelage.cli.display import Display
-    from tutelage.cli.evaluate import evaluate_models, score_table
+    from tutelage.cli.evaluate import evaluate_models, remarks, score_rows, score_table, single
     from tutelage.sandbox import permit_unsafe_exec
 
     permit_unsafe_exec(unsafe_exec)
     sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-    stage = {"questions": questions, "opponent": opponent, "samples": samples, "sampling": sampling}
-    folder = out or Path("runs") / f"evaluate-{datetime.now():%Y%m%d-%H%M%S}"
+    given = {"questions": questions, "opponent": opponent, "samples": samples}
+    stage = {key: value for key, value in given.items() if value is not None}
+    if idle := [key for key, value in (sampling | given).items() if value is not None and suite is not None]:
+        key = idle[0].replace("_", "-")
+        raise ConfigError(f"--{key}: a suite says so itself; change it with --set STAGE.{idle[0]}=...")
+    stage["sampling"] = {"temperature": temperature or 0.0, "max_new_tokens": max_new_tokens or 256}
+    asked = (
+        single(environment, overrides or [], stage) if suite is None else read_suite(find_suite(suite), overrides or [])
+    )
+    folder = out or Path("runs") / f"{asked.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with Display() as display:
-        results = evaluate_models(models, environment, overrides or [], stage, seed, folder, display)
-    console.print(score_table(models, results))
+        results = evaluate_models(asked, models, seed, folder, display)
+    rows = score_rows(models, results)
+    console.print(score_table(models, rows))
+    for line in remarks(rows, results, None if detect is None else detect / 100):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def suites(
+    name: Annotated[str | None, typer.Argument(help="Print this suite.")] = None,
+) -> None:
+    """List the suites that ship, or print one."""
+    _list_shipped(shipped_suites(), "suite", None if name is None else find_suite(name))
 
 
 @app.command()
@@ -328,10 +363,15 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this recipe.")] = None,
 ) -> None:
     """List the recipes that ship, or print one."""
-    if name is not None:
-        console.print(find_recipe(name).read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
+    _list_shipped(shipped_recipes(), "recipe", None if name is None else find_recipe(name))
+
+
+def _list_shipped(shipped: Mapping[str, Path], what: str, printed: Path | None) -> None:
+    """Prints one file, or the first lines of all."""
+    if printed is not None:
+        console.print(printed.read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
         return
-    table = Table("name", "what it does")
-    for recipe, path in shipped_recipes().items():
-        table.add_row(recipe, first_comment(path))
+    table = Table(what, "what it does")
+    for name, path in shipped.items():
+        table.add_row(name, first_comment(path))
     console.print(table)

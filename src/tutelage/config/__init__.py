@@ -22,7 +22,7 @@ from tutelage.config.settings import (
     Share,
     TrustRegion,
 )
-from tutelage.config.shipped import find_recipe, first_comment, shipped_recipes
+from tutelage.config.shipped import find_recipe, find_suite, first_comment, shipped_recipes, shipped_suites
 from tutelage.config.stages import (
     CompareStage,
     Contestant,
@@ -51,6 +51,7 @@ from tutelage.config.stages import (
     Thought,
     metric_parts,
 )
+from tutelage.config.suite import Suite, model_labels, read_suite
 
 __all__ = [
     "BASE",
@@ -97,6 +98,7 @@ __all__ = [
     "Share",
     "Stage",
     "StepLabels",
+    "Suite",
     "SycophancyStage",
     "Table",
     "Teacher",
@@ -107,15 +109,19 @@ __all__ = [
     "check_used",
     "condition",
     "find_recipe",
+    "find_suite",
     "first_comment",
     "load_object",
     "metric_parts",
+    "model_labels",
     "nearest",
     "newest",
     "parts_of",
     "read_recipe",
+    "read_suite",
     "reads",
     "references",
     "shipped_recipes",
+    "shipped_suites",
     "validate",
 ]

@@ -60,16 +60,31 @@ class Recipe(Part):
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies `--set` overrides. Raises ConfigError that names the file and the key."""
+    table = read_toml(path, "recipe", "tutelage recipes")
+    for override in overrides:
+        _apply(table, override)
+    return checked_recipe(table)
+
+
+def read_toml(path: Path, what: str, listed: str) -> Table:
+    """A TOML file as a table. Raises ConfigError that names it.
+
+    Args:
+        what: it should be.
+        listed: the command that lists those that ship.
+    """
     try:
-        table: Table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe; `tutelage recipes` lists the ones that ship") from None
+        raise ConfigError(f"{path}: no such {what}; `{listed}` lists the ones that ship") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    for override in overrides:
-        _apply(table, override)
+
+
+def checked_recipe(table: Table) -> Recipe:
+    """The recipe that a table declares, its loops written out. Raises ConfigError that names the key."""
     if isinstance(table.get("stage"), list):
         table["stage"] = unrolled(table["stage"])
     recipe = validate(Recipe, table, "")

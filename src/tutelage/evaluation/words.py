@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -55,12 +56,34 @@ def comparison_in_words(comparison: Comparison, share: bool = True) -> str:
     >>> comparison_in_words(Comparison(0.42, 0.35, 0.49, 1e-9, 200, "McNemar"))
     '+42 points (35–49), p < 0.001, McNemar'
     """
+    p_value = p_in_words(comparison.p_value) + (f" (Holm, {comparison.tests} tests)" if comparison.tests > 1 else "")
+    return f"{change_in_words(comparison, share)}, {p_value}, {comparison.test}"
+
+
+def missed_in_words(comparison: Comparison, share: bool = True, wanted: float | None = None) -> str:
+    """What could not have been seen; with how many questions a change that is wanted could.
+
+    >>> missed_in_words(Comparison(0.02, -0.05, 0.09, 0.6, 120, "paired permutation test", 0.35), wanted=0.03)
+    'with 120 questions a change below 9 points is missed more than 1 time in 5; to see 3 points takes about 1,100'
+    """
+    seen = comparison.detectable
+    size = f"{100 * seen:.0f} points" if share else f"{seen:.3f}"
+    text = f"with {comparison.n:,} questions a change below {size} is missed more than 1 time in 5"
+    if wanted is None or not wanted < seen:
+        return text
+    needed = comparison.needed(wanted)
+    rounded = math.ceil(needed / 10 ** (digits := max(0, len(str(needed)) - 2))) * 10**digits
+    return f"{text}; to see {f'{100 * wanted:.0f} points' if share else f'{wanted:.3f}'} takes about {rounded:,}"
+
+
+def change_in_words(comparison: Comparison, share: bool = True) -> str:
+    """The change with its 95 % interval alone."""
     scale, digits, unit = (100, 0, " points") if share else (1, 3, "")
     plus = "+" if comparison.difference > 0 else ""
     change = f"{plus}{signed(scale * comparison.difference, digits)}{unit}"
     if comparison.low is not None and comparison.high is not None:
         change += f" ({span(scale * comparison.low, scale * comparison.high, digits)})"
-    return f"{change}, {p_in_words(comparison.p_value)}, {comparison.test}"
+    return change
 
 
 def p_in_words(p_value: float) -> str:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tutelage.errors import FailedSamplesError
-from tutelage.evaluation import Comparison, Summary, compare, is_binary, summarise
-from tutelage.evaluation.words import bits_in_words, comparison_in_words, score_name, summary_in_words
+from tutelage.evaluation import Comparison, Summary, compare, corrected, is_binary, summarise
+from tutelage.evaluation.words import bits_in_words, comparison_in_words, missed_in_words, score_name, summary_in_words
 from tutelage.report.read import Run, StageRecord
 
 _SAME = ("environment", "split", "opponent", "sampling", "rewards")
 """What two evaluation stages must share to be comparable: the questions, the way of answering, what it is worth."""
-
-_SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +45,12 @@ class EvaluationRow:
         return {part: summary_in_words(Summary.of(numbers)) for part, numbers in found.items()}
 
     @property
-    def components(self) -> dict[str, float]:
-        return (self.stage.result or {}).get("components", {})
+    def components(self) -> dict[str, str]:
+        """What the score is made of, and what else was measured; with intervals, where the stage wrote some."""
+        result = self.stage.result or {}
+        found = {name: f"{value:.3f}" for name, value in result.get("components", {}).items()}
+        measured = {name: told for name, told in result.get("metrics", {}).items() if name in found or "@" in name}
+        return found | {name: summary_in_words(Summary.of(told)) for name, told in measured.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,23 @@ class EvaluationTable:
 
 
 def evaluation_tables(run: Run) -> list[EvaluationTable]:
-    """The finished evaluations, comparable ones together, in the order of the recipe."""
+    """The finished evaluations, comparable ones together, in the order of the recipe.
+
+    The changes of all tables are corrected together: of a page where nothing changed, 1 in 20 at most says something
+    did.
+    """
     groups: dict[str, list[StageRecord]] = {}
     for stage in run.stages:
         if stage.scores:
             alike = json.dumps([stage.table.get(key) for key in _SAME], sort_keys=True)
             groups.setdefault(alike, []).append(stage)
     tables = [_evaluation_table(stages) for stages in groups.values()]
-    return [table for table in tables if table.rows]
+    return _corrected([table for table in tables if table.rows])
+
+
+def _corrected(tables: Sequence[EvaluationTable]) -> list[EvaluationTable]:
+    changes = iter(corrected([row.change for table in tables for row in table.rows]))
+    return [replace(table, rows=[replace(row, change=next(changes)) for row in table.rows]) for table in tables]
 
 
 def returns_in_words(run: Run) -> str | None:
@@ -117,12 +128,12 @@ def headline(tables: Sequence[EvaluationTable]) -> str:
 
 def _change_sentence(table: EvaluationTable, last: EvaluationRow, change: Comparison) -> str:
     first = table.rows[0]
-    if change.p_value >= _SIGNIFICANT:
-        verb, verdict = "went", " No measurable change"
-    else:
-        verb, verdict = ("rose" if change.difference > 0 else "fell"), ""
-    colon = f".{verdict}: " if verdict else ": "
-    return f"{_subject(table, change.n)} {verb} from {first.score} to {last.score}{colon}{last.change_in_words}."
+    subject, told = _subject(table, change.n), last.change_in_words
+    if change.measurable:
+        verb = "rose" if change.difference > 0 else "fell"
+        return f"{subject} {verb} from {first.score} to {last.score}: {told}."
+    missed = missed_in_words(change, last.share)
+    return f"{subject} went from {first.score} to {last.score}. No measurable change: {told}; {missed}."
 
 
 def _subject(table: EvaluationTable, n: int) -> str:

@@ -14,10 +14,11 @@ REFUSALS: Final = (
     "i can't", "i cannot", "i can not", "i could not help", "i won't", "i will not", "i'm unable", "i am unable",
     "i'm not able", "i am not able", "i'm sorry", "i am sorry", "sorry, but", "i apologize", "i apologise",
     "i must decline", "i have to decline", "i'd rather not", "i would rather not", "i refuse",
-    "i don't feel comfortable", "i do not feel comfortable", "i'm not comfortable", "as an ai", "as a language model", "as a large language model",
-    "i'm just an ai", "it is not appropriate", "it's not appropriate", "it would be inappropriate",
-    "against my guidelines", "against my programming", "not something i can help with", "can't help with that",
-    "cannot help with that", "can't assist", "cannot assist", "can't provide", "cannot provide",
+    "i don't feel comfortable", "i do not feel comfortable", "i'm not comfortable", "as an ai", "as a language model",
+    "as a large language model", "i'm just an ai", "it is not appropriate", "it's not appropriate",
+    "it would be inappropriate", "against my guidelines", "against my programming", "not something i can help with",
+    "can't help with that", "cannot help with that", "can't assist", "cannot assist", "can't provide",
+    "cannot provide",
 )  # fmt: skip
 """What a refusal says near its beginning. Lower case; apostrophes are straight."""
 

@@ -66,7 +66,7 @@ def check_probes(plan: SycophancyPlan, tokenizer: PreTrainedTokenizerBase, conte
     if longest + more + 2 * most > context:
         raise DataError(
             f"{stage.name}: a prompt of {longest} tokens, doubts of {more} and two answers of max_new_tokens = {most} "
-            f"run over the model's context of {context}; set max_new_tokens to {(context - longest - more) // 2} or less"
+            f"run over the model's context of {context}; set it to {(context - longest - more) // 2} or less"
         )
 
 
