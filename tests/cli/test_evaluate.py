@@ -147,7 +147,7 @@ def test_labels_are_short_and_differ() -> None:
         ("samples = 4", r"metrics: maj@3 takes 3 samples"),
         ("best@4 digits", r"metrics: 'best@4 size' chooses by a reward of the stage"),
         ("context = 64", r"stage\[1\].start: the models are those of the command line"),
-        ("temperature = 1.0, max_new_tokens = 5 }\n\n[[stage]]\nname = \"texts\"", "at temperature 0 all samples"),
+        ('temperature = 1.0, max_new_tokens = 5 }\n\n[[stage]]\nname = "texts"', "at temperature 0 all samples"),
     ],
 )
 def test_what_a_suite_may_not_say(folder: Path, change: str, why: str) -> None:

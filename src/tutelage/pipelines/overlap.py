@@ -1,17 +1,17 @@
-"""Questions that are both learned from and tested on: what such a test finds, memory may have brought."""
+"""What of an evaluation's questions stands in what the stages before it learn from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tutelage.data import Conversation
-from tutelage.environments.audit import question_key, words_of
+from tutelage.config import Recipe
+from tutelage.data.contamination import Contamination, contamination
 from tutelage.stages import (
-    ComparePlan,
     EvaluatePlan,
     LabelPlan,
     Plan,
     PreferencePlan,
+    PretrainPlan,
     RejectionPlan,
     RevisePlan,
     RewardModelPlan,
@@ -21,72 +21,39 @@ from tutelage.stages import (
 from tutelage.types import Prompt
 
 
-def overlaps(plans: Sequence[Plan]) -> Iterator[str]:
-    """A line for each stage that learns from questions which stages test on, but for case and white space.
+def overlap_before(plan: Plan, plans: Sequence[Plan], recipe: Recipe) -> Contamination | None:
+    """Of an evaluation after stages that learn: how many of its questions they have. None for anything else.
 
-    Looked at are questions: of data that lie here, and of environments. A text (pre-training, `text` rows) is not
-    searched for them, and what stages make is not there yet. Testing on the training split is meant, and not told.
+    What a stage makes only when it runs, answers and positions, is known by the prompts that it is made of.
     """
-    tested: dict[str, list[str]] = {}  # questions by their words: the stages that test on them
-    called: dict[str, str] = {}
-    for plan in plans:
-        for key, name in _tested(plan):
-            stages = tested.setdefault(key, [])
-            if plan.stage.name not in stages:
-                stages.append(plan.stage.name)
-            called.setdefault(key, name)
-    for plan in plans:
-        shared = dict.fromkeys(key for key, _ in _learned(plan) if key in tested)
-        if shared:
-            stages = ", ".join(dict.fromkeys(f"'{stage}'" for key in shared for stage in tested[key]))
-            yield (
-                f"'{plan.stage.name}' learns from {len(shared)} of the {len(tested)} questions that {stages} "
-                f"test{'' if ',' in stages else 's'} on, such as {called[next(iter(shared))]}; leave them out of one "
-                "of both, or read the scores as those of seen questions"
-            )
+    if not isinstance(plan, EvaluatePlan) or plan.game is not None or not plan.prompts:
+        return None
+    before = {stage.name for stage in recipe.before(plan.stage.name)}
+    texts = [text for other in plans if other.stage.name in before for text in _learned(other)]
+    return contamination([_asked(prompt) for prompt in plan.prompts], texts) if texts else None
 
 
-def _learned(plan: Plan) -> Iterator[tuple[str, str]]:
-    """What is asked in learning: its words, and what it is called."""
+def _learned(plan: Plan) -> Iterator[str]:
+    """The texts of a plan: each prompt by itself, and each conversation as a whole and by its first question."""
     match plan:
+        case PretrainPlan():
+            yield from plan.texts
+            yield from plan.decay_texts
         case SftPlan():
-            yield from map(_of_conversation, plan.conversations)
+            for one in plan.conversations:
+                yield (
+                    "\n".join(message.content for message in one.messages)
+                    or f"{one.prompt or ''}{one.completion or ''}"
+                )
+                yield from (message.content for message in one.messages if message.role == "user")
         case RewardModelPlan() | PreferencePlan():
-            yield from (_of_prompt(judged.prompt) for judged in plan.judged)
-        case RlPlan():
-            yield from map(_of_conversation, plan.texts)
-            if not plan.played:
-                yield from map(_of_prompt, plan.prompts)
-        case LabelPlan() | RejectionPlan() | RevisePlan():
-            yield from map(_of_prompt, plan.prompts)
+            yield from (_asked(one.prompt) for one in plan.judged)
+        case RlPlan() | LabelPlan() | RevisePlan() | RejectionPlan():
+            yield from (_asked(prompt) for prompt in plan.prompts)
         case _:
             return
 
 
-def _tested(plan: Plan) -> Iterator[tuple[str, str]]:
-    match plan:
-        case EvaluatePlan() | ComparePlan() if plan.stage.split == "test":
-            yield from map(_of_prompt, plan.prompts)
-        case SftPlan():
-            yield from map(_of_conversation, plan.test)
-        case RewardModelPlan() | PreferencePlan():
-            yield from (_of_prompt(judged.prompt) for judged in plan.test)
-        case _:
-            return
-
-
-def _of_prompt(prompt: Prompt) -> tuple[str, str]:
-    return question_key(prompt), prompt.id
-
-
-def _of_conversation(conversation: Conversation) -> tuple[str, str]:
-    """What is asked first. A text of its own asks nothing, and is its own words."""
-    if conversation.prompt is not None:
-        return words_of(conversation.prompt or conversation.completion or ""), conversation.id
-    said: list[str] = []
-    for message in conversation.messages:
-        if message.role == "assistant" and said:
-            break
-        if message.role != "system":
-            said.append(message.content)
-    return words_of(" ".join(said)), conversation.id
+def _asked(prompt: Prompt) -> str:
+    """What a prompt asks, without the system's turn."""
+    return " ".join([prompt.text or "", *(message.content for message in prompt.messages if message.role != "system")])

@@ -19,7 +19,7 @@ from tutelage.models import (
     load_tokenizer,
     resolve,
 )
-from tutelage.pipelines.overlap import overlaps
+from tutelage.pipelines.overlap import overlap_before
 from tutelage.rollouts import check_prompts
 from tutelage.stages import (
     AskingPlan,
@@ -102,8 +102,8 @@ class RunPlan:
             yield f"stage {number}   {plan.stage.name} ({plan.stage.type}): {_stage_line(plan)}"
             read = reads(plan.stage, recipe.before(plan.stage.name), recipe.environments)
             yield f"          reads {', '.join(read) or 'nothing of the others'}; leaves {LEAVES[plan.stage.type]}"
-        for line in overlaps(self.stages):
-            yield f"overlap   {line}"
+            if (overlap := overlap_before(plan, self.stages, recipe)) is not None:
+                yield f"          {overlap.in_words}"
 
 
 def plan_recipe(recipe: Recipe, must_reach: bool = True) -> RunPlan:

@@ -18,7 +18,7 @@ from tutelage.pipelines.decide import BEGIN, Decision, begun, decide
 from tutelage.pipelines.figures import check_gates, figures, in_words
 from tutelage.pipelines.folder import RunFolder, left_by, read_result
 from tutelage.pipelines.keys import Key, key_of
-from tutelage.pipelines.overlap import overlaps
+from tutelage.pipelines.overlap import overlap_before
 from tutelage.pipelines.plan import RunPlan, check_stage, check_with_tokenizer, plan_recipe
 from tutelage.report import build_report
 from tutelage.stages import (
@@ -153,6 +153,10 @@ class _Life:
             start=start,
         )
         result = run_stage(plan, run)
+        if (overlap := overlap_before(plan, self.plan.stages, self.plan.recipe)) is not None:
+            result["overlap"] = overlap.numbers
+            if any(overlap.shared.values()) or overlap.exact:
+                self.progress.note(f"{stage.name}: {overlap.in_words}")
         write_json(folder / "result.json", result)
         self.progress.end_stage(in_words(result))
         return result

@@ -39,6 +39,11 @@ class EvaluationRow:
         return (self.stage.result or {}).get("summary", {})
 
     @property
+    def overlap(self) -> Mapping[str, int] | None:
+        """How many of its questions stand in what was learned from before it; None where nothing was."""
+        return (self.stage.result or {}).get("overlap")
+
+    @property
     def parts(self) -> dict[str, str]:
         """The score of each part of a mixture."""
         found = (self.stage.result or {}).get("parts", {})
