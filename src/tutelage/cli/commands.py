@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
@@ -71,16 +71,24 @@ def run(
     overrides: Overrides = None,
     out: Out = None,
     force: Force = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="So many runs, of the recipe's seed and the next ones, in one folder.")
+    ] = None,
     unsafe_exec: UnsafeExec = False,
 ) -> None:
     """Run a recipe. In a folder where it ran before, only what has changed, and what depends on it."""
-    from tutelage.pipelines import run_recipe
+    from tutelage.pipelines import run_recipe, run_seeds
     from tutelage.sandbox import permit_unsafe_exec
 
     permit_unsafe_exec(unsafe_exec)
     declared = read_recipe(find_recipe(recipe), overrides or ())
     folder = out or Path("runs") / f"{declared.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    with _display_of_run(folder) as display:
+    again = f"tutelage run {recipe} --seeds {seeds} --out {folder}, with the same --set" if seeds else None
+    with _display_of_run(folder, again) as display:
+        if seeds is not None:
+            runs = run_seeds(declared, folder, seeds, display, force or ())
+            _show_aggregate(runs, ())
+            return
         display.note(f"run folder: {folder}")
         report = run_recipe(declared, folder, display, force or ())
     _conclude(report)
@@ -182,8 +190,32 @@ def export_run(
         console.print(str(path), highlight=False, soft_wrap=True)
 
 
+@app.command()
+def aggregate(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of runs, or of runs of several seeds.")],
+    together: Annotated[
+        list[str] | None, typer.Option(help="A stage that is one task of a figure over several; give it for each.")
+    ] = None,
+) -> None:
+    """What the evaluations of several runs come to: interquartile means with intervals over runs."""
+    from tutelage.pipelines import runs_in
+
+    _show_aggregate(runs_in(folders), together or ())
+
+
+def _show_aggregate(runs: Sequence[Path], together: Sequence[str]) -> None:
+    from tutelage.pipelines import aggregate as aggregated
+
+    table = Table("evaluation", "interquartile mean", f"95 % over {len(runs)} runs", "each run")
+    for row in aggregated(runs, together):
+        interval = "one run: none" if row.low is None else f"{row.low:.3f} to {row.high:.3f}"
+        each = ", ".join("/".join(f"{score:.3f}" for score in own) for own in row.scores)
+        table.add_row(row.name, f"{row.mean:.3f}", interval, each)
+    console.print(table)
+
+
 @contextmanager
-def _display_of_run(folder: Path) -> Iterator[Display]:
+def _display_of_run(folder: Path, again: str | None = None) -> Iterator[Display]:
     """A display that says, when the run is interrupted, how it goes on."""
     from tutelage.cli.display import Display
 
@@ -191,7 +223,8 @@ def _display_of_run(folder: Path) -> Iterator[Display]:
         try:
             yield display
         except KeyboardInterrupt:
-            display.note(f"interrupted; the last finished step is saved; go on with: tutelage resume {folder}")
+            how = again or f"tutelage resume {folder}"
+            display.note(f"interrupted; the last finished step is saved; go on with: {how}")
             raise
 
 
