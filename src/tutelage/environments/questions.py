@@ -28,7 +28,7 @@ class Questions(Environment):
     """
 
     type: str = "questions"
-    train: Table  # a source: {type = "jsonl", path = "train.jsonl"}
+    train: Table | None = None  # a source: {type = "jsonl", path = "train.jsonl"}; None: there are only test questions
     test: Table | None = None  # None: a share of the train source is held out
     test_share: Annotated[float, Field(gt=0.0, lt=1.0)] = (
         0.1  # of the different questions, where there is no test source
@@ -37,7 +37,10 @@ class Questions(Environment):
     scorer_table: Annotated[Table | str, Field(alias="scorer")] = "numeric"  # a reward's table, or just its type
 
     def check(self, where: str) -> None:
-        build_prompt_source(self.train, f"{where}.train")
+        if self.train is not None:
+            build_prompt_source(self.train, f"{where}.train")
+        elif self.test is None:
+            raise ConfigError(f"{where}.train: name a source of questions, or a test source for an evaluation alone")
         if self.test is not None:
             build_prompt_source(self.test, f"{where}.test")
             if "test_share" in self.model_fields_set:
@@ -48,6 +51,8 @@ class Questions(Environment):
             raise ConfigError(f"{where}.scorer: 'task' stands for this very scorer; name another reward")
 
     def prompts(self, split: Split) -> Sequence[Prompt]:
+        if split == "train" and self.train is None:
+            raise ConfigError("train: this environment has test questions only; name a source to train on")
         return self._splits[split]
 
     def scorer(self) -> Reward:
@@ -59,7 +64,7 @@ class Questions(Environment):
 
     @cached_property
     def _splits(self) -> dict[Split, list[Prompt]]:
-        train = build_prompt_source(self.train, "train").load()
+        train = [] if self.train is None else build_prompt_source(self.train, "train").load()
         if self.test is not None:
             return {"train": train, "test": build_prompt_source(self.test, "test").load()}
         questions = sorted({question_key(prompt) for prompt in train})
