@@ -25,6 +25,7 @@ from tutelage.config import (
     Lora,
     Optimizer,
     Part,
+    PerplexityStage,
     PlayStage,
     PositionsStage,
     PredictStage,
@@ -44,10 +45,12 @@ from tutelage.config import (
     Sampling,
     SftStage,
     StepLabels,
+    SycophancyStage,
     Teacher,
     Thought,
     Tokenizer,
     read_recipe,
+    read_suite,
 )
 from tutelage.config.repeat import Repeat
 from tutelage.pipelines import plan_recipe
@@ -75,7 +78,8 @@ def test_the_recipe_on_the_recipes_page_passes_check(tmp_path: Path) -> None:
 PARTS = [
     Recipe, PretrainStage, Tokenizer, Architecture, EvaluateStage, SftStage, RewardModelStage, PreferenceStage, RlStage,
     LabelStage, ReviseStage, Principle, RejectionStage, Teacher, CompareStage, Contestant, ControlStage, PlayStage,
-    PruneStage, Repeat, Pretraining, Lora, StepLabels, PositionsStage, PredictStage, Thought,
+    PruneStage, Repeat, Pretraining, Lora, StepLabels, PositionsStage, PredictStage, Thought, PerplexityStage,
+    SycophancyStage,
 ]  # fmt: skip
 
 
@@ -141,6 +145,24 @@ def test_the_recipes_of_reinforcement_in_pretraining_pass_check(
     (tmp_path / "mine.toml").write_text(rpt)
     lines = list(plan_recipe(read_recipe(tmp_path / "mine.toml")).lines())
     assert any("grpo, 100 steps x 8 prompts x 8 completions" in line for line in lines)
+
+
+def test_the_suite_of_the_evaluation_page_passes_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/one.txt").write_text("A text.\n" * 9)
+    (tmp_path / "trivia.jsonl").write_text(json.dumps({"question": "6 * 7?", "answer": "42"}))
+    (text,) = blocks("evaluation.md", "toml")
+    (tmp_path / "mine.toml").write_text(text)
+    recipe = read_suite(tmp_path / "mine.toml").of_models(["smollm2-135m-instruct", "qwen2.5-0.5b-instruct"])
+    lines = list(plan_recipe(recipe, must_reach=False).lines())
+    assert any("(perplexity): 1 texts in pieces of 512 tokens" in line for line in lines)
+    assert sum("8 samples each at temperature 0.7" in line for line in lines) == 2
+
+
+def test_the_examples_of_the_evaluation_page_run() -> None:
+    (example,) = blocks("evaluation.md", "python")
+    exec(example, {})
 
 
 def test_the_examples_of_the_runs_page_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,8 +83,6 @@ class _Life:
         self.events = Journal(folder.path / "events.jsonl")
 
     def run(self) -> Path:
-        for line in overlaps(self.plan.stages):
-            self.progress.note(line)
         try:
             for index, stage_plan in enumerate(self.plan.stages):
                 self._stage(index, stage_plan)
