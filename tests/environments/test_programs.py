@@ -7,9 +7,9 @@ from random import Random
 import pytest
 
 from tutelage.environments import Programs, Turn, build_environment, gold_failures, overlap
-from tutelage.environments.program import MOST, ProgramError, value_of
 from tutelage.environments.programs import SEED, UNREADABLE, WRONG, learnability
 from tutelage.errors import ConfigError
+from tutelage.rewards.program import MOST, ProgramError, value_of
 from tutelage.types import Group, Sample
 
 

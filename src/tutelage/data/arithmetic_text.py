@@ -13,8 +13,9 @@ from tutelage.data.chat import Conversation
 from tutelage.data.formats import Use
 from tutelage.data.preferences import Judged
 from tutelage.data.source import AnySource
+from tutelage.data.told import asked_and_answered, texts_of
 from tutelage.errors import ConfigError, DataError
-from tutelage.types import Message, Prompt, Split
+from tutelage.types import Prompt, Split
 
 
 class ArithmeticTextSource(ArithmeticQuestions, AnySource):
@@ -64,17 +65,10 @@ class ArithmeticTextSource(ArithmeticQuestions, AnySource):
     def load_conversations(self) -> list[Conversation]:
         questions = self._questions()
         lines = [self._told(question) for question in questions]
-        if self.question is not None:
-            asked = [self.question.replace("{expression}", expression(question)) for question in questions]
-            return [
-                Conversation(f"arithmetic:{number}", (Message("user", ask), Message("assistant", line)))
-                for number, (ask, line) in enumerate(zip(asked, lines, strict=True), 1)
-            ]
-        starts = range(0, len(lines), self.per_text)
-        texts = ["\n".join(lines[start : start + self.per_text]) for start in starts]
-        return [
-            Conversation(f"arithmetic:{number}", prompt="", completion=text) for number, text in enumerate(texts, 1)
-        ]
+        if self.question is None:
+            return texts_of("arithmetic", lines, self.per_text)
+        asked = [self.question.replace("{expression}", expression(question)) for question in questions]
+        return asked_and_answered("arithmetic", asked, lines)
 
     def _questions(self) -> list[Question]:
         splits = self.splits()

@@ -16,6 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from tutelage.config import Part, Table, build, nearest
 from tutelage.data.arithmetic_text import ArithmeticTextSource
 from tutelage.data.chat import Conversation
+from tutelage.data.countdown_text import CountdownTextSource
 from tutelage.data.formats import Use
 from tutelage.data.mixture import T, mix, weights_of_sizes
 from tutelage.data.packaged import PACKAGED, read_package
@@ -170,6 +171,7 @@ SOURCES: dict[str, type[AnySource]] = {
     "mixture": MixtureSource,
     "text": TextSource,
     "arithmetic-text": ArithmeticTextSource,
+    "countdown-text": CountdownTextSource,
 }
 
 

@@ -11,6 +11,7 @@ from tutelage.environments.arithmetic import Arithmetic
 from tutelage.environments.audit import gold_failures, overlap
 from tutelage.environments.base import Environment
 from tutelage.environments.corpus import Corpus
+from tutelage.environments.countdown import Countdown
 from tutelage.environments.game import OPPONENTS, Game
 from tutelage.environments.gym import ReasoningGym
 from tutelage.environments.mixture import Mixture
@@ -24,6 +25,7 @@ from tutelage.environments.verdicts import Verdicts
 ENVIRONMENTS: Final[Mapping[str, type[Environment]]] = {
     "arithmetic": Arithmetic,
     "corpus": Corpus,
+    "countdown": Countdown,
     "mixture": Mixture,
     "game": Game,
     "programs": Programs,
@@ -59,6 +61,7 @@ __all__ = [
     "OPPONENTS",
     "Arithmetic",
     "Corpus",
+    "Countdown",
     "Environment",
     "Game",
     "Mixture",

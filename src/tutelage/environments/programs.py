@@ -10,11 +10,11 @@ from typing import Annotated, Final
 
 from pydantic import Field, PositiveInt
 
-from tutelage.environments.program import ProgramError, value_of
 from tutelage.environments.self_play import Play, SelfPlay, Turn
 from tutelage.errors import ConfigError
 from tutelage.rewards import NumericReward, Reward
 from tutelage.rewards.numeric import last_number
+from tutelage.rewards.program import ProgramError, value_of
 from tutelage.seeds import derive_seed
 from tutelage.types import Group, Message, Prompt, Sample, Split
 

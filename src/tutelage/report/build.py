@@ -9,6 +9,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from tutelage.report.by_stage import scores_by_stage
 from tutelage.report.charts import curve
 from tutelage.report.inspection import inspection
 from tutelage.report.judgements import (
@@ -96,6 +97,7 @@ def page_of(run: Run, live: bool = False) -> str:
         step_agreements=step_rows(run),
         over_optimisation=over_optimisation(run),
         tables=tables,
+        by_stage=scores_by_stage(run, tables),
         outcome=_outcome,
         curves=[_curves(stage) for stage in run.stages if stage.rows],
         pairs=pairs(run, compared.rows[0].stage, compared.rows[-1].stage) if compared else None,

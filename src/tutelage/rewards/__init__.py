@@ -10,6 +10,7 @@ from tutelage.errors import ConfigError
 from tutelage.rewards.background import BackgroundScoring
 from tutelage.rewards.base import Reward, refuse_ambiguous
 from tutelage.rewards.code import CodeReward
+from tutelage.rewards.countdown import CountdownReward
 from tutelage.rewards.exact import ExactReward
 from tutelage.rewards.form import FormatReward
 from tutelage.rewards.function import FunctionReward
@@ -30,6 +31,7 @@ from tutelage.rewards.task import TaskReward
 
 REWARDS: Final[Mapping[str, type[Reward]]] = {
     "code": CodeReward,
+    "countdown": CountdownReward,
     "exact": ExactReward,
     "format": FormatReward,
     "function": FunctionReward,
@@ -91,6 +93,7 @@ __all__ = [
     "REWARDS",
     "BackgroundScoring",
     "CodeReward",
+    "CountdownReward",
     "ExactReward",
     "FormatReward",
     "FunctionReward",
