@@ -34,7 +34,7 @@ def test_the_wording_is_the_recipes():
     asked = ", ".join(map(str, prompt.meta["numbers"]))
     assert prompt.messages is not None
     assert prompt.messages[0].content == f"{asked} -> {prompt.meta['target']}"
-    with pytest.raises(ConfigError, match="must hold .numbers."):
+    with pytest.raises(ConfigError, match=r"must hold \{numbers\}"):
         build_environment({**TABLE, "question": "{target}?"}, "environments.game")
     with pytest.raises(ConfigError, match=r"environments.game: train_questions = 9000, but .* widen"):
         build_environment({**TABLE, "maximum": 5, "train_questions": 9000}, "environments.game")
