@@ -54,6 +54,7 @@ def test_the_wording_is_the_recipes():
         ("(5 - -3) * 9", 0.0),  # minus three is another number
         ("-(3 + 5) * (-9)", 0.0),
         ("9 * ((3 + 5)", 0.0),
+        ("(3 + 5) + 9", 0.0),  # comes to 17
         ("35 * 9", 0.0),
         ("(3 + 5) * 9" + " " * 100 + "+" * 100, 0.0),
         ("__import__('os').abort()", 0.0),

@@ -15,18 +15,18 @@ class Tokenizer(Part):
     """Byte-pair encoding over bytes (Sennrich et al., 1508.07909; GPT-2), or the bytes themselves."""
 
     type: Literal["bpe", "bytes"] = "bpe"
-    vocabulary: Annotated[int, Field(ge=LEAST_VOCABULARY)] = 4096  # tokens of "bpe", all kinds together
+    vocabulary: Annotated[int, Field(ge=LEAST_VOCABULARY)] | None = None  # tokens of "bpe", of all kinds; None: 4096
 
     @model_validator(mode="after")
     def _bytes_are_counted(self) -> Tokenizer:
-        if self.type == "bytes" and "vocabulary" in self.model_fields_set:
+        if self.type == "bytes" and self.vocabulary is not None:
             raise ValueError(f"vocabulary: there are {LEAST_VOCABULARY} tokens with type = 'bytes'; leave it out")
         return self
 
     @property
     def size(self) -> int:
         """How many tokens are asked for."""
-        return self.vocabulary if self.type == "bpe" else LEAST_VOCABULARY
+        return (self.vocabulary or 4096) if self.type == "bpe" else LEAST_VOCABULARY
 
 
 class Architecture(Part):

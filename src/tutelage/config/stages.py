@@ -466,7 +466,7 @@ class PositionsStage(ModelStage):
     type: Literal["positions"]
     source: Table  # of texts
     test: Table | None = None  # held-out ones; None: a share of the source's
-    test_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1  # of the different texts, where there is no `test`
+    test_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # of the texts, without a `test`; None: 0.1
     positions: PositiveInt = 1000  # to train on
     test_positions: PositiveInt = 200
     per_text: PositiveInt | None = None  # no more than so many of one text
@@ -480,7 +480,7 @@ class PositionsStage(ModelStage):
 
     @model_validator(mode="after")
     def _refuse_what_cannot_be(self) -> PositionsStage:
-        if self.test is not None and "test_share" in self.model_fields_set:
+        if self.test is not None and self.test_share is not None:
             raise ValueError("test_share: has no use beside a test source; leave one of them out")
         if self.most is not None and self.most <= self.least:
             raise ValueError(f"most: {self.most} leaves no entropy above least = {self.least}")

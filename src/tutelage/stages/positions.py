@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _AT_ONCE: Final = 16  # micro-batches that are packed together
+_TEST_SHARE: Final = 0.1  # where the recipe says none
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def plan_positions(stage: PositionsStage, recipe: Recipe, must_reach: bool) -> P
     if stage.test is not None:
         test = dict.fromkeys(load_texts(stage.test, f"{stage.name}.test", must_reach))
         return PositionsPlan(stage, [text for text in texts if text not in test], list(test))
-    count = max(1, round(stage.test_share * len(texts)))
+    count = max(1, round((stage.test_share or _TEST_SHARE) * len(texts)))
     if texts and count == len(texts):
         raise DataError(f"{where}: {len(texts)} different texts cannot be split; give a `test` source, or more texts")
     seed = derive_seed(recipe.seed, stage.name, "test")
