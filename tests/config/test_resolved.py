@@ -34,4 +34,3 @@ def test_what_refuses_a_key_does_not_refuse_its_default(stage: dict[str, object]
     model = None if stage["type"] == "pretrain" else "tiny"
     recipe = validate(Recipe, {"name": "mine", "model": model, "stage": [stage]}, "mine.toml")
     assert resolved(recipe) == recipe
-

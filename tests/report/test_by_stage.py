@@ -9,7 +9,7 @@ from tests.report.factory import write_json
 from tutelage.report import build_report
 from tutelage.report.by_stage import ScoreTable, scores_by_stage
 from tutelage.report.read import read_run
-from tutelage.report.story import evaluation_tables
+from tutelage.report.story import evaluation_tables, headline
 
 GREEDY = {"temperature": 0.0}
 
@@ -80,6 +80,15 @@ def test_what_was_asked_otherwise_has_a_column_of_its_own(tmp_path: Path) -> Non
     greedy, drawn = "sums (held-out questions, greedy)", "sums (held-out questions, temperature 1)"
     assert found.columns == [greedy, drawn]
     assert [(row.model, sorted(row.scores)) for row in found.rows] == [("base", [greedy]), ("reason", [greedy, drawn])]
+
+
+def test_the_headline_is_of_what_was_asked_last(tmp_path: Path) -> None:
+    rl = ({"type": "rl", "name": "reason"}, {"steps": 3})
+    games = [asked("g1", "games", 0.2), asked("g2", "games", 0.9)]
+    folder = written(tmp_path, *games, asked("s1", "sums", 0.1), rl, asked("s2", "sums", 0.5), asked("x", "other", 0.3))
+    assert headline(evaluation_tables(read_run(folder))).startswith(
+        "Accuracy on 100 held-out questions rose from 10 % (6–17) to 50 % (40–60)"
+    )
 
 
 def test_texts_that_differ_are_not_beside_each_other(tmp_path: Path) -> None:

@@ -119,8 +119,8 @@ def held_out_in_words(run: Run) -> str | None:
 
 
 def headline(tables: Sequence[EvaluationTable]) -> str:
-    """The outcome in a sentence that does not claim more than the test allows."""
-    for table in tables:
+    """The outcome in a sentence that does not claim more than the test allows: of what was asked last, the change."""
+    for table in sorted(tables, key=lambda table: -table.rows[-1].stage.number):
         last = table.rows[-1]
         if last.change is not None:
             return _change_sentence(table, last, last.change)
