@@ -196,10 +196,10 @@ def test_what_burns_all_the_same_is_killed_after_a_second_whatever_the_stage_all
 
 
 def test_who_reads_answers_so_allows_no_more_time():
-    assert build_reward({"type": "majority", "by": "maths"}, "r").seconds(prompt()) == 1.0
+    assert build_reward({"type": "majority", "by": "maths"}, "r").time_limit(prompt()) == 1.0
     scorers = {"sums": MathsReward(timeout=3.0), "words": NumericReward()}
     mixed = MixedReward(scorers=scorers)
-    assert [mixed.seconds(replace(prompt(), part=part)) for part in scorers] == [3.0, None]
+    assert [mixed.time_limit(replace(prompt(), part=part)) for part in scorers] == [3.0, None]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ class Reward(Part, ABC):
         """Is it asked about answers to this prompt, when so large a share of the steps is done?"""
         return progress >= self.after and (not self.only or prompt.part in self.only)
 
-    def seconds(self, prompt: Prompt) -> float | None:
+    def time_limit(self, prompt: Prompt) -> float | None:
         """The longest that judging one answer may take before its worker is killed; None: as long as the stage says."""
         return None
 

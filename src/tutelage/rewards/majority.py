@@ -37,8 +37,8 @@ class MajorityReward(Reward):
     def grouped(self) -> bool:
         return True
 
-    def seconds(self, prompt: Prompt) -> float | None:
-        return self._reader().seconds(prompt)
+    def time_limit(self, prompt: Prompt) -> float | None:
+        return self._reader().time_limit(prompt)
 
     def check(self, where: str) -> None:
         reader = self._reader(f"{where}.by")

@@ -30,7 +30,7 @@ class MathsReward(AnswerReward):
     unboxed: Literal["wrong", "whole"] = "wrong"  # an answer without a box is wrong; or is read as a whole
     timeout: PositiveFloat = 1.0  # seconds; an answer that takes longer is a failure, and its worker is replaced
 
-    def seconds(self, prompt: Prompt) -> float:
+    def time_limit(self, prompt: Prompt) -> float:
         return self.timeout
 
     def check(self, where: str) -> None:

@@ -18,8 +18,8 @@ class MixedReward(Reward):
     def grouped(self) -> bool:
         return any(scorer.grouped for scorer in self.scorers.values())
 
-    def seconds(self, prompt: Prompt) -> float | None:
-        return self.scorers[prompt.part or ""].seconds(prompt)
+    def time_limit(self, prompt: Prompt) -> float | None:
+        return self.scorers[prompt.part or ""].time_limit(prompt)
 
     @property
     def patience(self) -> float:

@@ -99,7 +99,7 @@ class RewardSuite:
         for place, reward in enumerate(self._isolated):
             for group in self._counting(reward, groups):
                 together = [group.samples] if reward.grouped else [[sample] for sample in group.samples]
-                seconds = min(self._timeout, reward.seconds(group.prompt) or self._timeout)
+                seconds = min(self._timeout, reward.time_limit(group.prompt) or self._timeout)
                 jobs += [Job(place, group.prompt, part, seconds * len(part)) for part in together]
         return jobs
 
