@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -28,7 +28,7 @@ _OBSERVED: Final[ContextVar[dict[str, Tensor] | None]] = ContextVar("observed", 
 
 
 @contextmanager
-def observed() -> Iterator[dict[str, Tensor]]:
+def observed() -> Generator[dict[str, Tensor]]:
     """Fills a table with the [A] values whose sums the losses within report: ratio, clipped, ..."""
     values_A = dict[str, Tensor]()
     token = _OBSERVED.set(values_A)
