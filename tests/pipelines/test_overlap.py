@@ -67,20 +67,22 @@ class Notes(Quiet):
         self.heard.append(text)
 
 
-def test_what_is_learned_and_tested_is_told_once_and_first(tmp_path: Path) -> None:
+def test_what_is_learned_and_tested_is_told_by_check_first_in_a_run_and_in_the_result(tmp_path: Path) -> None:
     path = written(tmp_path)
-    told = "'imitate' learns from 1 of the 4 questions that 'before', 'after' test on, such as test2; leave them out"
-    (line,) = [line for line in plan_recipe(read_recipe(path)).lines() if line.startswith("overlap")]
-    assert line.startswith(f"overlap   {told}")
+    told = "of 3 questions 1 stand in the 14 texts trained on, 0 share 13 words in a row, 0 share 8 words in a row"
+    assert [line.strip() for line in plan_recipe(read_recipe(path)).lines() if "trained on" in line] == [told]
     notes = Notes()
     run_recipe(read_recipe(path), tmp_path / "run", notes)
-    assert notes.heard[0].startswith(told)
+    assert notes.heard[0] == f"after: {told}"  # what comes before any training has nothing to tell
+    result = json.loads((tmp_path / "run/stages/03-after/result.json").read_text())
+    assert (result["overlap"]["exact"], result["overlap"]["questions"]) == (1, 3)
+    assert "overlap" not in json.loads((tmp_path / "run/stages/01-before/result.json").read_text())
 
 
-def test_nothing_is_told_where_nothing_is_shared_or_seen_questions_are_meant(tmp_path: Path) -> None:
-    path = written(tmp_path)
-    for overrides in (["before.questions=1", "after.questions=1"], ["before.split=train", "after.split=train"]):
-        assert not [line for line in plan_recipe(read_recipe(path, overrides)).lines() if "overlap" in line]
+def test_nothing_is_told_first_where_nothing_is_shared(tmp_path: Path) -> None:
+    notes = Notes()
+    run_recipe(read_recipe(written(tmp_path), ["after.questions=1"]), tmp_path / "run", notes)
+    assert not [line for line in notes.heard if "trained on" in line]
 
 
 def test_preferences_are_looked_at_too(tmp_path: Path) -> None:
@@ -91,6 +93,5 @@ def test_preferences_are_looked_at_too(tmp_path: Path) -> None:
         '[[stage]]\nname = "prefer"\ntype = "preference"\nsteps = 1\nprompts_per_step = 1\n'
         f'source = {{ type = "jsonl", path = "{tmp_path}/judged.jsonl" }}\n'
     )
-    path.write_text(path.read_text() + stage)
-    lines = [line for line in plan_recipe(read_recipe(path)).lines() if "'prefer' learns from 2 of the 4" in line]
-    assert len(lines) == 1
+    path.write_text(path.read_text().replace('[[stage]]\nname = "after"', stage + '[[stage]]\nname = "after"'))
+    assert [line for line in plan_recipe(read_recipe(path)).lines() if "of 3 questions 2 stand in" in line]

@@ -36,6 +36,11 @@ class Contamination:
     shared: dict[int, int]
 
     @property
+    def found(self) -> bool:
+        """Does training have any of the questions, or a stretch of one?"""
+        return self.exact > 0 or any(self.shared.values())
+
+    @property
     def numbers(self) -> dict[str, Any]:
         """What a stage's result keeps of it."""
         shared = {f"shared_{n}": count for n, count in self.shared.items()}

@@ -83,6 +83,7 @@ class _Life:
         self.events = Journal(folder.path / "events.jsonl")
 
     def run(self) -> Path:
+        self._tell_overlaps()
         try:
             for index, stage_plan in enumerate(self.plan.stages):
                 self._stage(index, stage_plan)
@@ -153,11 +154,16 @@ class _Life:
         result = run_stage(plan, run)
         if (overlap := overlap_before(plan, self.plan.stages, self.plan.recipe)) is not None:
             result["overlap"] = overlap.numbers
-            if any(overlap.shared.values()) or overlap.exact:
-                self.progress.note(f"{stage.name}: {overlap.in_words}")
         write_json(folder / "result.json", result)
         self.progress.end_stage(in_words(result))
         return result
+
+    def _tell_overlaps(self) -> None:
+        """Before anything is trained: which evaluations ask what was learned."""
+        for plan in self.plan.stages:
+            overlap = overlap_before(plan, self.plan.stages, self.plan.recipe)
+            if overlap is not None and overlap.found:
+                self.progress.note(f"{plan.stage.name}: {overlap.in_words}")
 
     def _inputs(self, stage: Stage) -> dict[str, str]:
         """The digests of all that a stage reads."""
