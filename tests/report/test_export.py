@@ -9,7 +9,7 @@ import pytest
 
 from tests.report.factory import append, write_run
 from tutelage.errors import ConfigError, MissingExtraError, RunFolderError
-from tutelage.report import export
+from tutelage.report import write_tables
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
 ODD = 'a "quoted",\nmulti-line ünïcödé =1+1'
@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_csv(run: Path, tmp_path: Path) -> None:
-    metrics, samples = export(run, "csv", tmp_path / "out")
+    metrics, samples = write_tables(run, "csv", tmp_path / "out")
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["stage"], row["step"]) for row in rows] == [("learn", "1"), ("learn", "2"), ("other", "1")]
@@ -38,7 +38,7 @@ def test_csv(run: Path, tmp_path: Path) -> None:
 
 
 def test_parquet_keeps_kinds(run: Path, tmp_path: Path) -> None:
-    metrics, samples = export(run, "parquet", tmp_path / "out")
+    metrics, samples = write_tables(run, "parquet", tmp_path / "out")
     table = parquet.read_table(metrics).to_pylist()
     assert [row["step"] for row in table] == [1, 2, 1]
     assert table[0]["lr"] == 1e-5
@@ -54,19 +54,19 @@ def test_half_a_character_and_values_of_two_kinds(run: Path, tmp_path: Path) -> 
     with (run / "samples.jsonl").open("a") as file:
         file.write('{"stage": "x", "text": "\\ud800", "reward": true, "step": "one"}\n')
     for format in ("csv", "parquet"):
-        export(run, format, tmp_path / format)
+        write_tables(run, format, tmp_path / format)
     last = parquet.read_table(tmp_path / "parquet/samples.parquet").to_pylist()[-1]
     assert (last["text"], last["reward"], last["step"]) == ("?", "True", "one")
 
 
 def test_refusals(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="csv and parquet"):
-        export(run, "xlsx", tmp_path / "out")
+        write_tables(run, "xlsx", tmp_path / "out")
     with pytest.raises(RunFolderError, match="no run lies here"):
         export(tmp_path, "csv", tmp_path / "out")
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="choose another --out"):
-        export(run, "csv", tmp_path / "file")
+        write_tables(run, "csv", tmp_path / "file")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"tutelage\[data\]"):
-        export(run, "parquet", tmp_path / "out")
+        write_tables(run, "parquet", tmp_path / "out")

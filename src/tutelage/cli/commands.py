@@ -184,9 +184,9 @@ def export_run(
     out: Annotated[Path | None, typer.Option("--out", help="Where to. Default: RUN/export.")] = None,
 ) -> None:
     """Write a run's metrics and samples as tables."""
-    from tutelage.report import export
+    from tutelage.report import write_tables
 
-    for path in export(folder, format, out or folder / "export"):
+    for path in write_tables(folder, format, out or folder / "export"):
         console.print(str(path), highlight=False, soft_wrap=True)
 
 

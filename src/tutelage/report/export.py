@@ -23,7 +23,7 @@ Kind = type[float] | type[int] | type[bool] | type[str]
 """Of a column: the least of bool, int, float and str that holds all of its values."""
 
 
-def export(folder: Path, format: str, out: Path) -> list[Path]:
+def write_tables(folder: Path, format: str, out: Path) -> list[Path]:
     """Writes OUT/metrics.FORMAT and OUT/samples.FORMAT, one row a step and a sample. Returns what was written.
 
     Tables within a row become columns (`rewards/task`), lists become JSON. The logs are read twice, row by row: they
