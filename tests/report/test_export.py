@@ -63,7 +63,7 @@ def test_refusals(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigError, match="csv and parquet"):
         write_tables(run, "xlsx", tmp_path / "out")
     with pytest.raises(RunFolderError, match="no run lies here"):
-        export(tmp_path, "csv", tmp_path / "out")
+        write_tables(tmp_path, "csv", tmp_path / "out")
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="choose another --out"):
         write_tables(run, "csv", tmp_path / "file")
