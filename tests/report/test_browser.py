@@ -165,7 +165,10 @@ def test_the_live_page_shows_what_is_new_and_asks_its_own_server_alone(browser: 
             expect.set_options(timeout=60_000)
             expect(page.locator("#live-step")).to_have_text("step 1 of 30")
             assert page.text_content("#live-stage") == "learn (rl), stage 2 of 3"
-            append(folder / "metrics.jsonl", {"stage": "learn", "step": 2, "reward": 0.5})
+            assert page.locator("#phases").count() == 0
+            assert page.locator("li.waiting").count() == 1
+            told = {"reward": 0.5, "generate_seconds": 1.0, "learn_seconds": 2.0}
+            append(folder / "metrics.jsonl", {"stage": "learn", "step": 2, **told})
             add_sample(folder, "learn", 2, "evil", 0, EVIL, EVIL, EVIL, 0.5)
             expect(page.locator("#live-step")).to_have_text("step 2 of 30")
             expect(page.locator("#live-sample")).to_contain_text(EVIL)
@@ -173,6 +176,8 @@ def test_the_live_page_shows_what_is_new_and_asks_its_own_server_alone(browser: 
             for stage in ("02-learn", "03-after"):
                 write_json(folder / "stages" / stage / "result.json", {})
             expect(page.locator("#live-stage")).to_have_text("finished")
+            expect(page.locator("#phases")).to_have_count(1)  # what there is to see by now is drawn in its place
+            expect(page.locator("li.waiting")).to_have_count(0)
             assert page.locator("img").count() == 0
             assert found.complaints == []
             assert {url.split("/")[2] for url in found.asked} == {f"127.0.0.1:{port}"}

@@ -45,12 +45,19 @@
     const answer = await fetch("/", { cache: "no-store" });
     if (!answer.ok) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    let before = null;
     for (const section of fresh.querySelectorAll("main > section")) {
       const name = section.getAttribute("aria-labelledby");
-      if (!["samples", "inspector"].includes(name)) {
-        const old = document.querySelector(`main > section[aria-labelledby="${CSS.escape(name)}"]`);
-        if (old) old.replaceWith(document.adoptNode(section));
+      const old = document.querySelector(`main > section[aria-labelledby="${CSS.escape(name)}"]`);
+      if (["samples", "inspector"].includes(name)) {
+        before = old || before;
+        continue;
       }
+      const made = document.adoptNode(section);
+      if (old) old.replaceWith(made);
+      else if (before) before.after(made);
+      else document.querySelector("main").prepend(made);
+      before = made;
     }
     document.querySelector(".headline").textContent = fresh.querySelector(".headline").textContent;
   };
