@@ -38,6 +38,8 @@ def recorded(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and named(node.func) in ("action_sums", "metrics"):
             yield from (keyword.arg for keyword in node.keywords if keyword.arg is not None)
+        if isinstance(node, ast.keyword) and node.arg == "metrics":
+            yield from keys(node.value)
         if isinstance(node, ast.Call) and named(node.func) == "Loss":
             yield from (key for argument in node.args for key in keys(argument))
         targets = node.targets if isinstance(node, ast.Assign) else (

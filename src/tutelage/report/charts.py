@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Generator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -152,7 +152,7 @@ def bands(title: str, curves: Sequence[Band | None]) -> str:
 
 
 @contextmanager
-def _drawing(title: str, size: tuple[float, float]) -> Iterator[tuple[Axes, io.StringIO]]:
+def _drawing(title: str, size: tuple[float, float]) -> Generator[tuple[Axes, io.StringIO]]:
     """Axes to draw on; on leaving, the drawing is in the text."""
     out = io.StringIO()
     with mpl.rc_context({**_STYLE, "svg.hashsalt": title}):
