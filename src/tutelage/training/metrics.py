@@ -101,6 +101,9 @@ MEANINGS: dict[str, Meaning] = {
     "groups": Meaning(
         "Groups asked", "Prompts asked in the step, those asked in place of uninformative ones included."
     ),
+    "quarantined": Meaning(
+        "Prompts set aside", "Prompts that are asked no more, since none of their answers could be rewarded."
+    ),
     "episodes": Meaning("Episodes", "Episodes that ended in the step."),
     "distinct": Meaning("Distinct answers", "Share of a prompt's completions that differ from one another."),
     "tokens": Meaning("Tokens", "Tokens that were learned from in the step."),
