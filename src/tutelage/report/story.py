@@ -39,9 +39,9 @@ class EvaluationRow:
         return (self.stage.result or {}).get("summary", {})
 
     @property
-    def overlap(self) -> Mapping[str, int] | None:
+    def seen(self) -> Mapping[str, int] | None:
         """How many of its questions stand in what was learned from before it; None where nothing was."""
-        return (self.stage.result or {}).get("overlap")
+        return (self.stage.result or {}).get("contamination")
 
     @property
     def parts(self) -> dict[str, str]:
