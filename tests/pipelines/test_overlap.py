@@ -75,8 +75,8 @@ def test_what_is_learned_and_tested_is_told_by_check_first_in_a_run_and_in_the_r
     run_recipe(read_recipe(path), tmp_path / "run", notes)
     assert notes.heard[0] == f"after: {told}"  # what comes before any training has nothing to tell
     result = json.loads((tmp_path / "run/stages/03-after/result.json").read_text())
-    assert (result["overlap"]["exact"], result["overlap"]["questions"]) == (1, 3)
-    assert "overlap" not in json.loads((tmp_path / "run/stages/01-before/result.json").read_text())
+    assert (result["contamination"]["exact"], result["contamination"]["questions"]) == (1, 3)
+    assert "contamination" not in json.loads((tmp_path / "run/stages/01-before/result.json").read_text())
 
 
 def test_nothing_is_told_first_where_nothing_is_shared(tmp_path: Path) -> None:

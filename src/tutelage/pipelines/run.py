@@ -153,7 +153,7 @@ class _Life:
         )
         result = run_stage(plan, run)
         if (overlap := overlap_before(plan, self.plan.stages, self.plan.recipe)) is not None:
-            result["overlap"] = overlap.numbers
+            result["contamination"] = overlap.numbers
         write_json(folder / "result.json", result)
         self.progress.end_stage(in_words(result))
         return result
