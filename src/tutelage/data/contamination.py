@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -72,22 +73,18 @@ def contamination(questions: Sequence[str], texts: Iterable[str]) -> Contaminati
             found.add(plain)
         words = _word_hashes(text)
         for n, known in stretches.items():
-            if len(known):
-                for one in np.intersect1d(_windows(words, n), known).tolist():
-                    seen[n][one] = seen[n].get(one, 0) + 1
+            for one in known.intersection(_windows(words, n).tolist()) if known else ():
+                seen[n][one] = seen[n].get(one, 0) + 1
     shared = {
         n: _questions_with(asked, n, {one for one, times in own.items() if times <= _COMMON}) for n, own in seen.items()
     }
     return Contamination(len(questions), count, sum(_plain(question) in found for question in questions), shared)
 
 
-def _own_stretches(asked: Sequence[Hashes], n: int) -> Hashes:
+def _own_stretches(asked: Sequence[Hashes], n: int) -> frozenset[int]:
     """Those of the questions, without those that stand in more than a few of them."""
-    every = [np.unique(_windows(words, n)) for words in asked]
-    if not every:
-        return np.empty(0, np.uint64)
-    found, times = np.unique(np.concatenate(every), return_counts=True)
-    return found[times <= _COMMON]
+    times = Counter(one for words in asked for one in set(_windows(words, n).tolist()))
+    return frozenset(one for one, count in times.items() if count <= _COMMON)
 
 
 def _questions_with(asked: Sequence[Hashes], n: int, stretches: set[int]) -> int:

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from tutelage.environments.audit import words_of
@@ -29,9 +30,14 @@ def make_splits(task: str, config: Entry, seed: int, train: int, test: int) -> d
     Raises:
         TutelageError: the task failed; the message ends with its traceback.
     """
+    return _made(task, json.dumps([task, config, seed, train, test]))
+
+
+@cache  # every stage that asks an environment has one of its own, and a child takes seconds to start
+def _made(task: str, order: str) -> dict[Split, list[Entry]]:
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM.format(path=sys.path)],
-        input=json.dumps([task, config, seed, train, test]).encode(),
+        input=order.encode(),
         capture_output=True,
         env={**os.environ, "PYTHONHASHSEED": "0"},
         check=False,
