@@ -37,8 +37,8 @@ def says(text: str) -> Completion:
 
 
 def right(asked: str) -> int:
-    a, sign, b = re.findall(r"What is (\d+) ([+-]) (\d+)\?", asked)[0]
-    return int(a) + int(b) if sign == "+" else int(a) - int(b)
+    a, sign, b = re.findall(r"(\d+)\s*(\S)\s*(\d+)\s*\?", asked)[0]
+    return {"+": int(a) + int(b), "*": int(a) * int(b)}.get(sign, int(a) - int(b))
 
 
 def honest(asked: str) -> str:

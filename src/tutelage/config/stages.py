@@ -82,7 +82,7 @@ class EvaluateStage(ModelStage):
                 raise ValueError(f"metrics: {metric} takes {k} samples a question; set samples to {k} or more")
         if self.metrics and self.sampling.greedy and self.samples > 1:
             raise ValueError("metrics: at temperature 0 all samples of a question are the same; raise it")
-        if "right_from" in self.model_fields_set and not any(metric.startswith("pass@") for metric in self.metrics):
+        if self.right_from != 1.0 and not any(metric.startswith("pass@") for metric in self.metrics):
             raise ValueError("right_from: is for a metric pass@k")
         return self
 
