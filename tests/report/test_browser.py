@@ -48,7 +48,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_run(tmp_path_factory.mktemp("run"), questions=5, steps=2)
     add_sample(folder, "learn", 2, "evil", 0, EVIL, EVIL, EVIL, 0.5)
     inspected_step(folder, "learn", 1, [inspected("first")])
-    inspected_step(folder, "learn", 2, [inspected("4\n2<b>x"), inspected(EVIL, index=1, failure="no number", fates=[])])
+    inspected_step(
+        folder,
+        "learn",
+        2,
+        [inspected("4\n2<b>x"), inspected("ab", pieces=[EVIL, "<b>x</b>"], index=1, failure="no number", fates=[])],
+    )
     return build_report(folder)
 
 
@@ -111,7 +116,7 @@ def test_filters_and_the_inspector_by_keyboard(browser: Any, report: Path) -> No
     assert first != last
     assert "format" in page.inner_text("#inspect-rewards")
     page.select_option("#inspect-sample", "1")
-    assert "".join(tokens.all_text_contents()) == EVIL
+    assert tokens.all_text_contents() == [EVIL, "<b>x</b>"]
     assert "not scored: no number" in page.inner_text("#inspect-rewards")
     assert page.title() == "quickstart – Tutelage report"
     assert found.complaints == []
