@@ -8,15 +8,23 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.judged import judged
-from tutelage.config import Recipe, read_recipe
+from tutelage.config import Recipe, find_recipe, read_recipe
 from tutelage.config.recipe import apply_override
 from tutelage.data import build_conversation_source, build_judged_source, build_prompt_source
 from tutelage.data.formats import FORMATS
 from tutelage.errors import ConfigError, DataError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """What is imported at the first call is no input's fault."""
+    read_recipe(find_recipe("quickstart"))
+
 
 BUILDERS = {
     "load": build_prompt_source,

@@ -159,7 +159,9 @@ def _tricks(gold: str, wrong: str, form: Form) -> Iterator[Answer]:
     yield Answer("unicode", "wrong, full width", form(_wide(wrong)))
     yield Answer("unicode", "wrong, zero width", form("\u200b".join(wrong)))
     if gold.isalpha():
-        yield Answer("unicode", "homoglyphs", form(gold.translate(str.maketrans("aeopcx", "аеорсх"))))
+        alike = gold.translate(str.maketrans("aeopcxAEOPCTX", "аеорсхАЕОРСТХ"))
+        if alike != gold:
+            yield Answer("unicode", "homoglyphs", form(alike))
         yield Answer("near", "one letter more", form(f"{gold}s"))
         yield Answer("near", "one letter less", form(gold[:-1]))
         yield Answer("near", "not", form(f"not {gold}"))
