@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.pipelines.parts import EVALUATE, RL, recipe_text, tiny_model_folder
+from tutelage.cli.commands import app
 from tutelage.config import find_recipe, shipped_recipes
 from tutelage.errors import ConfigError
 
@@ -88,9 +90,16 @@ def test_check_prints_what_would_run(recipe: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_every_shipped_recipe_passes_check(name: str) -> None:
-    assert f"run       {name}" in tutelage("check", name)
-    assert name in tutelage("recipes")
-    assert f'name = "{name}"' in tutelage("recipes", name)
+    """In this process, where what a command imports is there already."""
+    checked, printed = (CliRunner().invoke(app, [command, name]) for command in ("check", "recipes"))
+    assert (checked.exception, printed.exception) == (None, None)
+    assert f"run       {name}" in checked.stdout
+    assert f'name = "{name}"' in printed.stdout
+
+
+def test_the_shipped_recipes_are_listed() -> None:
+    listed = tutelage("recipes")
+    assert [name for name in shipped_recipes() if name not in listed] == []
 
 
 def test_a_recipe_is_a_file_or_a_shipped_name() -> None:
