@@ -145,7 +145,7 @@ BAD = {
     "no turns": ({"chosen": [], "rejected": []}, {}, "'chosen' must be a list of messages, not empty"),
     "no prompt": ({"chosen": "2", "rejected": "3"}, {}, "no field 'question'"),
     "the same twice": ({**PAIR, "chosen": "3"}, {}, "'chosen' and 'rejected' are the same; remove the row, or set"),
-    "an infinite margin": ({**PAIR, "margin": float("inf")}, {}, "'margin' is inf; it must be a finite number"),
+    "an infinite margin": ({**PAIR, "margin": float("inf")}, {}, "Infinity is no number in JSON"),
     "a margin in words": ({**PAIR, "margin": "much"}, {}, "'margin' must be a number, not text"),
     "a negative margin": ({**PAIR, "margin": -1}, {}, "'margin' is -1: the chosen answer is the worse one; swap"),
     "one score": ({**PAIR, "score_chosen": 1}, {}, "no field 'score_rejected'; did you mean"),
@@ -153,7 +153,7 @@ BAD = {
     "not a number": (
         {"prompt": "x", "answers": ["a", "b"], "scores": [1, float("nan")]},
         {},
-        r"scores\[1\] is nan; it must be a finite number",
+        "NaN is no number in JSON",
     ),
     "out of range": (
         {"prompt": "x", "answers": ["a", "b"], "scores": [1, 5]},

@@ -20,7 +20,7 @@ from typing import Any
 
 from tutelage.training import Quiet
 
-TIMES = ("seconds", "_seconds", "per_second")
+TIMES = ("seconds", "_seconds", "per_second", "_gib")  # and what depends on the machine as they do
 MARK = "TUTELAGE_TEST_LIVES"  # in the environment of all that a server starts: that server's parent
 
 
@@ -307,6 +307,7 @@ def outcome(out: Path) -> dict[str, Any]:
         "artefacts": {path.parent.name: json.loads(path.read_text())["digest"] for path in manifests},
         "metrics": [_timeless(line) for line in lines(out / "metrics.jsonl")],
         "samples": lines(out / "samples.jsonl"),
+        "events": lines(out / "events.jsonl"),
         "results": {
             path.parent.name: _timeless(json.loads(path.read_text())) for path in out.glob("stages/*/result.json")
         },

@@ -82,7 +82,7 @@ def test_a_checkpoint_is_of_its_moment_however_late_it_is_written(
         lives.live(path, tmp_path / patch, ALL_KEPT, patches=[patch])
         saved = sorted((tmp_path / patch / "stages" / STAGE / "checkpoints").glob("*/*.safetensors"))
         found.append({f"{file.parent.name}/{file.name}": file_digest(file) for file in saved})
-    assert len(found[0]) >= 2 * STEPS
+    assert len(found[0]) >= 2 * (STEPS - 1)
     assert found[0] == found[1]
 
 

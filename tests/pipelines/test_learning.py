@@ -41,7 +41,8 @@ def test_reinforcement_raises_the_reward(kind: str, seed: int, tmp_path: Path) -
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_wrong_sign_lowers_it(seed: int, tmp_path: Path) -> None:
     wrong = 'reinforce.algorithm={type="tests.pipelines.parts:WrongSign"}'
-    metrics = run(tmp_path, RL, *LEARN, wrong, f"seed={seed}")
+    blind = "reinforce.guards={credit='off', reward='off'}"  # which would stop it
+    metrics = run(tmp_path, RL, *LEARN, wrong, blind, f"seed={seed}")
     assert metrics[-1]["reward"] < metrics[0]["reward"] - 0.02
 
 

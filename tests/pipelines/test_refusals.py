@@ -176,7 +176,7 @@ def test_recipe_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"stage: a recipe needs at least one \[\[stage\]\]"):
         read_recipe(broken)
     broken.write_text("[[stage]]\ntype = 'rll'\nname = 'x'\n")
-    with pytest.raises(ConfigError, match=r"stage\[0\]: .*'rll'.*'evaluate', 'sft', .*'rl'"):
+    with pytest.raises(ConfigError, match=r"stage\[0\]: .*'rll'.*'evaluate', .*'sft', .*'rl'"):
         read_recipe(broken)
 
 

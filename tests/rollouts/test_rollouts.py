@@ -119,7 +119,8 @@ def test_every_sample_is_recorded_with_its_failure(tmp_path: Path) -> None:
     assert lines[0] == {
         "stage": "grpo", "step": 4, "prompt_id": "p0", "index": 0, "prompt": "What is 0 + 1?", "answer": "1",
         "text": "7", "tokens": len(groups[0].samples[0].tokens), "finish": "stop", "reward": 1.0,
-        "rewards": {"task": 1.0}, "failure": None, "version": 3,
+        "rewards": {"task": 1.0}, "failure": None, "version": 3, "ids": groups[0].samples[0].tokens,
+        "logprobs": groups[0].samples[0].logprobs,
     }  # fmt: skip
     assert (lines[1]["reward"], lines[1]["failure"]) == (None, "task: timed out after 1 s")
     assert lines[2]["token_rewards"] == [0.25]
