@@ -90,8 +90,7 @@ pretraining = { source = { type = "jsonl", path = "FOLDER/texts.jsonl" }, weight
     "trpo": _RL + '\nalgorithm = { type = "trpo" }\nepochs = 2\n',
     "lora": _RL + '\nalgorithm = { type = "grpo", kl = 0.05 }\nlora = { rank = 2, alpha = 4 }\nupdates_per_epoch = 2\n',
     "distillation": _RL
-    + '\nalgorithm = { type = "distillation" }\nreference = { model = "teacher" }\nupdates_per_epoch = 2\n'
-    + 'guards = { kl = "off" }  # it begins far from its teacher\n',
+    + '\nalgorithm = { type = "distillation" }\nreference = { model = "teacher" }\nupdates_per_epoch = 2\n',
     "self-play": f"""
 [[stage]]
 name = "learn"

@@ -51,7 +51,7 @@ def deaths(name: str) -> list[tuple[str, str, int, int]]:
     if name == "trpo":
         points[0] = ("update", 2, 1)  # the critic's first: the policy has moved
     if name == "self-play":
-        points[1] = ("accumulate", 3, 1)  # most of its moves teach nothing and are skipped
+        points[1] = ("step", 3, 1)  # most of its moves teach nothing: an update is of one micro-batch at most
     if name in SAMPLES:
         points = [("sample", 1, 1), *points]
     return [("learn", *point) for point in points]

@@ -79,5 +79,5 @@ def test_a_second_request_ends_at_once(folder: Path, lives: Server, tmp_path: Pa
     twice = {"signals": [signal.SIGTERM, signal.SIGINT], "ends": 130, "typed": True}
     lives.live(path, tmp_path / "run", kill=("learn", "update", 2, 1), **twice)  # type: ignore[arg-type]
     left = sorted(path.name for path in (tmp_path / "run/stages" / STAGE / "checkpoints").glob("step-*"))
-    assert left in ([], ["step-000002"])  # as whole as the moment left it
+    assert set(left) <= {"step-000000", "step-000002"}  # as whole as the moment left it
     lives.live(None, tmp_path / "run")

@@ -38,9 +38,12 @@ def run_rl(plan: RlPlan, run: StageRun) -> Result:
 
 
 def guards_of(plan: RlPlan) -> RlGuards:
-    """The stage's guards. Without a reference there is no KL to watch, and no beginning to be saved for its sake."""
+    """The stage's guards. The KL is watched to where the policy began: a teacher may be far away, and is meant to be.
+
+    Without one to watch, no beginning is saved for its sake.
+    """
     guards = plan.stage.guards
-    if plan.algorithm.needs_reference:
+    if plan.algorithm.needs_reference and plan.stage.reference.model is None:
         return guards
     return guards.model_copy(update={"kl": guards.kl.model_copy(update={"action": "off"})})
 
