@@ -196,7 +196,8 @@ def test_thoughts_that_help_are_learned(learn: Learn, seed: int) -> None:
 
 
 def test_with_the_sign_turned_they_are_unlearned(learn: Learn) -> None:
-    rewards, _ = learn("seed=1", 'think.algorithm={type="tests.stages.corpora:WrongSign"}')
+    blind = "think.guards={credit='off'}"  # which would stop it in the third step
+    rewards, _ = learn("seed=1", 'think.algorithm={type="tests.stages.corpora:WrongSign"}', blind)
     assert sum(rewards[-3:]) / 3 < sum(rewards[:3]) / 3 - 1.0, rewards
 
 
