@@ -180,7 +180,8 @@ def test_a_run_that_is_asked_to_end_completes_its_checkpoint(
         ended.stdout.decode().split()
     )
     assert (folder / "stages/02-reinforce/checkpoints/step-000004/manifest.json").is_file()
-    assert "goes on after step 4" in finish("resume", str(folder))
+    said = finish("resume", str(folder))  # step 5 was given up, or had changed something and was finished
+    assert "goes on after step 4" in said or "goes on after step 5" in said
     assert outcome(folder) == uninterrupted
 
 

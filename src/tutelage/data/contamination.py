@@ -38,8 +38,8 @@ class Contamination:
 
     @property
     def found(self) -> bool:
-        """Does training have any of the questions, or a stretch of one?"""
-        return self.exact > 0 or any(self.shared.values())
+        """Does training have any of the questions, or a long stretch of one? Templates share the shorter ones."""
+        return self.exact > 0 or self.shared[max(LENGTHS)] > 0
 
     @property
     def numbers(self) -> dict[str, Any]:
