@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -180,8 +181,9 @@ def test_a_run_that_is_asked_to_end_completes_its_checkpoint(
         ended.stdout.decode().split()
     )
     assert (folder / "stages/02-reinforce/checkpoints/step-000004/manifest.json").is_file()
-    said = finish("resume", str(folder))  # step 5 was given up, or had changed something and was finished
-    assert "goes on after step 4" in said or "goes on after step 5" in said
+    on = re.search(r"goes on after step (\d)", finish("resume", str(folder)))
+    assert on is not None
+    assert int(on[1]) >= 4  # a later one where the step under way had changed something, and was finished
     assert outcome(folder) == uninterrupted
 
 
