@@ -155,11 +155,18 @@ def _check_contestants(recipe: Recipe, place: int, stage: CompareStage) -> None:
             raise ConfigError(f"stage[{place}].contestants[{i}].name: '{label}' is taken; give each a name of its own")
 
 
+def _tables(value: object) -> list[Table]:
+    """The tables of a list; of anything else, which is refused later on, none."""
+    if not isinstance(value, list):
+        return []
+    return [cast(Table, one) for one in cast(list[object], value) if isinstance(one, dict)]
+
+
 def _apply(table: Table, override: str) -> None:
     """Sets one `path.to.key=value`; a path begins with a stage's name or a top-level key."""
     first, _, rest = override.partition("=")[0].strip().partition(".")
-    declared = cast(list[Table], table.get("stage", []))
-    stages = {stage.get("name"): stage for outer in declared for stage in (outer, *outer.get("stage", ()))}
+    declared = [stage for outer in _tables(table.get("stage")) for stage in (outer, *_tables(outer.get("stage")))]
+    stages = {name: stage for stage in declared if isinstance(name := stage.get("name"), str)}
     if "=" in override and first in stages and rest:
         apply_override(stages[first], override.strip()[len(first) + 1 :])
     elif first in Recipe.model_fields or "=" not in override:
