@@ -60,7 +60,7 @@ def contamination(questions: Sequence[str], texts: Iterable[str]) -> Contaminati
     that stands in more than 10 texts or questions is left out, as GPT-3's are: an instruction that all questions share
     is not contamination. Questions shorter than a stretch can only be found whole.
     """
-    whole = {_plain(question) for question in questions}
+    whole = {words_of(question) for question in questions}
     asked = [_word_hashes(question) for question in questions]
     stretches = {n: _own_stretches(asked, n) for n in LENGTHS}
     seen: dict[int, dict[int, int]] = {n: {} for n in LENGTHS}
@@ -68,7 +68,7 @@ def contamination(questions: Sequence[str], texts: Iterable[str]) -> Contaminati
     count = 0
     for text in texts:
         count += 1
-        plain = _plain(text)
+        plain = words_of(text)
         if plain in whole:
             found.add(plain)
         words = _word_hashes(text)
@@ -78,7 +78,7 @@ def contamination(questions: Sequence[str], texts: Iterable[str]) -> Contaminati
     shared = {
         n: _questions_with(asked, n, {one for one, times in own.items() if times <= _COMMON}) for n, own in seen.items()
     }
-    return Contamination(len(questions), count, sum(_plain(question) in found for question in questions), shared)
+    return Contamination(len(questions), count, sum(words_of(question) in found for question in questions), shared)
 
 
 def _own_stretches(asked: Sequence[Hashes], n: int) -> frozenset[int]:
@@ -91,7 +91,7 @@ def _questions_with(asked: Sequence[Hashes], n: int, stretches: set[int]) -> int
     return sum(not stretches.isdisjoint(_windows(words, n).tolist()) for words in asked) if stretches else 0
 
 
-def _plain(text: str) -> str:
+def words_of(text: str) -> str:
     """A text without case and white space's amount."""
     return " ".join(text.casefold().split())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tutelage.data.contamination import words_of
 from tutelage.environments.base import Environment
 from tutelage.rewards import RewardSuite
 from tutelage.types import Group, Prompt, Sample, Split
@@ -39,10 +40,9 @@ def overlap(environment: Environment) -> list[Prompt]:
 
 def question_key(prompt: Prompt) -> str:
     """What a prompt asks, without what makes no other question of it: case, white space, the system's turn."""
-    said = [message.content for message in prompt.messages if message.role != "system"]
-    return words_of(" ".join([prompt.text or "", *said]))
+    return words_of(asked(prompt))
 
 
-def words_of(text: str) -> str:
-    """A text without case and white space's amount."""
-    return " ".join(text.casefold().split())
+def asked(prompt: Prompt) -> str:
+    """What a prompt asks, without the system's turn."""
+    return " ".join([prompt.text or "", *(message.content for message in prompt.messages if message.role != "system")])

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from tutelage.environments.audit import words_of
+from tutelage.data.contamination import words_of
 from tutelage.errors import TutelageError
 from tutelage.rewards.gym import generate
 from tutelage.types import Split

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tutelage.config import Recipe
 from tutelage.data.contamination import Contamination, contamination
+from tutelage.environments.audit import asked
 from tutelage.stages import (
     EvaluatePlan,
     LabelPlan,
@@ -18,7 +19,6 @@ from tutelage.stages import (
     RlPlan,
     SftPlan,
 )
-from tutelage.types import Prompt
 
 
 def overlap_before(plan: Plan, plans: Sequence[Plan], recipe: Recipe) -> Contamination | None:
@@ -30,7 +30,7 @@ def overlap_before(plan: Plan, plans: Sequence[Plan], recipe: Recipe) -> Contami
         return None
     before = {stage.name for stage in recipe.before(plan.stage.name)}
     texts = [text for other in plans if other.stage.name in before for text in _learned(other)]
-    return contamination([_asked(prompt) for prompt in plan.prompts], texts) if texts else None
+    return contamination([asked(prompt) for prompt in plan.prompts], texts) if texts else None
 
 
 def _learned(plan: Plan) -> Iterator[str]:
@@ -47,13 +47,8 @@ def _learned(plan: Plan) -> Iterator[str]:
                 )
                 yield from (message.content for message in one.messages if message.role == "user")
         case RewardModelPlan() | PreferencePlan():
-            yield from (_asked(one.prompt) for one in plan.judged)
+            yield from (asked(one.prompt) for one in plan.judged)
         case RlPlan() | LabelPlan() | RevisePlan() | RejectionPlan():
-            yield from (_asked(prompt) for prompt in plan.prompts)
+            yield from (asked(prompt) for prompt in plan.prompts)
         case _:
             return
-
-
-def _asked(prompt: Prompt) -> str:
-    """What a prompt asks, without the system's turn."""
-    return " ".join([prompt.text or "", *(message.content for message in prompt.messages if message.role != "system")])

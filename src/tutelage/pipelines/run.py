@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from tutelage.config import BASE, LEAVES, Recipe, Stage, reads
+from tutelage.data.contamination import Contamination
 from tutelage.data.journal import Journal
 from tutelage.errors import ConfigError, RunFolderError
 from tutelage.models import describe, load_tokenizer
@@ -78,6 +79,7 @@ class _Life:
         self.model = self.given.get(BASE)  # the newest policy
         self.made = dict(self.given)
         self.left: dict[str, Artefact] = {}
+        self.overlaps: dict[str, Contamination] = {}  # by evaluation: what training has seen of it
         self.metrics = Metrics(folder.path, open_trackers(plan.recipe.track, folder.path))
         self.samples = Journal(folder.path / "samples.jsonl")
         self.events = Journal(folder.path / "events.jsonl")
@@ -152,7 +154,8 @@ class _Life:
             start=start,
         )
         result = run_stage(plan, run)
-        if (overlap := overlap_before(plan, self.plan.stages, self.plan.recipe)) is not None:
+        overlap = self.overlaps.get(stage.name) or overlap_before(plan, self.plan.stages, self.plan.recipe)
+        if overlap is not None:  # of prompts that a stage has made, it is known only now
             result["contamination"] = overlap.numbers
         write_json(folder / "result.json", result)
         self.progress.end_stage(in_words(result))
@@ -162,7 +165,10 @@ class _Life:
         """Before anything is trained: which evaluations ask what was learned."""
         for plan in self.plan.stages:
             overlap = overlap_before(plan, self.plan.stages, self.plan.recipe)
-            if overlap is not None and overlap.found:
+            if overlap is None:
+                continue
+            self.overlaps[plan.stage.name] = overlap
+            if overlap.found:
                 self.progress.note(f"{plan.stage.name}: {overlap.in_words}")
 
     def _inputs(self, stage: Stage) -> dict[str, str]:
