@@ -63,8 +63,6 @@ class Inspection:
     ) -> None:
         self._settings, self._folder, self._last = settings, folder, total_steps
         self._algorithm, self._tokenizer = algorithm, tokenizer
-        # The anchor pulls at every token, clipped or not: what credit alone does is seen without it.
-        self._plain = algorithm.model_copy(update={"kl": 0.0, "entropy_bonus": 0.0})
         self._followed: list[_Followed] = []
 
     def begin(self, step: int, groups: Sequence[Group], rows: Sequence[Row]) -> list[Row]:
@@ -119,16 +117,8 @@ class Inspection:
 
     def _columns(self, batch: Batch, actions: Actions) -> tuple[dict[str, Tensor], Tensor]:
         """By name [A] on the CPU: what is known of each action; and [A] its fate, by its place in FATES."""
-        logprobs_A = actions.logprobs_A.detach().requires_grad_()
-        fixed = replace(
-            actions,
-            logprobs_A=logprobs_A,
-            entropy_A=actions.entropy_A.detach(),
-            kl_A=None if actions.kl_A is None else actions.kl_A.detach(),
-        )
-        with torch.enable_grad(), observed() as values_A:
-            loss = self._plain.loss(fixed)
-            (push_A,) = torch.autograd.grad(-loss.total, logprobs_A)
+        push_A, values_A = push_of(self._algorithm, actions)
+        logprobs_A = actions.logprobs_A
         field_A, seen_A = batch.fields, {name: value_A.cpu().float() for name, value_A in values_A.items()}
         learner_A, credit_A = logprobs_A.detach().cpu().float(), field_A["advantages"]
         ratio_A = seen_A.get("ratio", (learner_A - actions.behaviour_A.detach().cpu().float()).exp())
@@ -139,7 +129,7 @@ class Inspection:
             "mismatch": field_A.get("behaviour", learner_A) - field_A["sampler"],
             "advantage": credit_A,
             "push": push_A.cpu().float(),
-            "entropy": fixed.entropy_A.cpu().float(),
+            "entropy": actions.entropy_A.detach().cpu().float(),
         }
         if "reference" in field_A:
             columns_A["kl"] = kl.k3(learner_A, field_A["reference"])
@@ -171,6 +161,24 @@ class Inspection:
             "columns": columns,
             "fates": one.fates,
         }
+
+
+def push_of(algorithm: Algorithm, actions: Actions) -> tuple[Tensor, dict[str, Tensor]]:
+    """[A] minus the slope of an algorithm's loss in each log-probability, and by name the [A] values that it reports.
+
+    The anchor pulls at every token, clipped or not: what credit alone does is seen without it, and without the bonus.
+    """
+    plain = algorithm.model_copy(update={"kl": 0.0, "entropy_bonus": 0.0})
+    logprobs_A = actions.logprobs_A.detach().requires_grad_()
+    fixed = replace(
+        actions,
+        logprobs_A=logprobs_A,
+        entropy_A=actions.entropy_A.detach(),
+        kl_A=None if actions.kl_A is None else actions.kl_A.detach(),
+    )
+    with torch.enable_grad(), observed() as values_A:
+        (push_A,) = torch.autograd.grad(-plain.loss(fixed).total, logprobs_A, allow_unused=True)
+    return torch.zeros_like(logprobs_A) if push_A is None else push_A, values_A
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> list[str]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tutelage.engines import Completion, ScriptedEngine
 from tutelage.environments import SelfPlay
@@ -17,7 +16,8 @@ from tutelage.rewards import RewardSuite
 from tutelage.rollouts import prompts_begun
 from tutelage.stages.collect import Collector
 from tutelage.stages.context import StageRun
-from tutelage.stages.rl import first_state, load_learner, load_teacher, texts_of
+from tutelage.stages.inspection import push_of
+from tutelage.stages.rl import loaded_state, texts_of
 from tutelage.stages.rl_plan import RlPlan
 from tutelage.stages.rl_task import RlTask
 from tutelage.training import SLOWER, Memory, load_checkpoint, mean_of
@@ -71,10 +71,8 @@ def replay_step(
         ConfigError: the stage is of a kind that the record does not suffice for.
     """
     _refuse_unrecorded(plan)
-    policy = load_learner(plan, run)
-    critic = plan.algorithm.needs_critic
-    start = None if critic is None or critic.start is None else run.load_reward_model(critic.start)
-    state = first_state(plan, policy, start, load_teacher(plan, run, policy))
+    state = loaded_state(plan, run)
+    policy = state.policy
     load_checkpoint(state, run.checkpoints, at_most=step - 1)
     checkpoint = state.step
     collector = _FromRecord(plan, run, recorded, state.memory)
@@ -193,7 +191,8 @@ class _Dissected(RlTask):
         sampler_A, learner_A = batch.fields["sampler"], batch.fields.get("behaviour", now_A)
         ratio_A = (now_A - actions.behaviour_A).exp()
         advantages_A = actions.advantages_A
-        clipped_A = (self._slope(actions) == 0.0) & (advantages_A != 0.0)
+        push_A, _ = push_of(self.algorithm, actions)
+        clipped_A = (push_A == 0.0) & (advantages_A != 0.0)
         rows = torch.stack([sampler_A, learner_A.cpu(), advantages_A.cpu(), ratio_A.cpu(), clipped_A.float().cpu()], 1)
         again_A = batch.fields.get("replayed", torch.zeros(batch.acted)).tolist()  # answers of earlier steps
         own = {name: _Column() for name in batch.names}
@@ -203,10 +202,3 @@ class _Dissected(RlTask):
                 own[batch.names[sequence]].tokens.append(token)
                 own[batch.names[sequence]].rows.append(tuple(row))
         self._columns |= {name: column for name, column in own.items() if column.tokens}
-
-    def _slope(self, actions: Actions) -> Tensor:
-        """[A] of the algorithm's own objective in each log-probability."""
-        plain = self.algorithm.model_copy(update={"kl": 0.0, "entropy_bonus": 0.0})
-        total, logprobs_A = plain.loss(actions).total, actions.logprobs_A
-        (slope_A,) = torch.autograd.grad(total, logprobs_A, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(logprobs_A) if slope_A is None else slope_A

@@ -20,10 +20,8 @@ from tutelage.training import State
 
 def run_rl(plan: RlPlan, run: StageRun) -> Result:
     """Trains the policy by reinforcement and saves it."""
-    policy = load_learner(plan, run)
-    critic = plan.algorithm.needs_critic
-    start = None if critic is None or critic.start is None else run.load_reward_model(critic.start)
-    state = run.begin(first_state(plan, policy, start, load_teacher(plan, run, policy)))
+    state = run.begin(loaded_state(plan, run))
+    policy = state.policy
     engine = build_engine(run.recipe.engine, policy)
     with RewardSuite(with_models(plan.rewards, run, state), plan.stage.reward_timeout) as suite:
         collector = Collector(plan, run, engine, suite, state.memory)
@@ -55,6 +53,14 @@ def texts_of(plan: RlPlan, run: StageRun, policy: Policy) -> Texts | None:
         return None
     rows = text_rows(plan, policy.tokenizer, context_length(policy.module.config))
     return Texts(settings, rows, plan.stage.tokens_per_microbatch, run.seed)
+
+
+def loaded_state(plan: RlPlan, run: StageRun) -> State:
+    """What the stage begins with, its models loaded."""
+    policy = load_learner(plan, run)
+    critic = plan.algorithm.needs_critic
+    start = None if critic is None or critic.start is None else run.load_reward_model(critic.start)
+    return first_state(plan, policy, start, load_teacher(plan, run, policy))
 
 
 def load_learner(plan: RlPlan, run: StageRun) -> Policy:
