@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def score_rows(models: Sequence[str], results: Results) -> list[Row]:
     """Every measure of every model, with its change since the first, corrected for the number of changes."""
     rows = [row for name, found in results.items() if len(found) == len(models) for row in _rows(name, models, found)]
     changes = corrected([row.change for row in rows])
-    return [_with_change(row, change) for row, change in zip(rows, changes, strict=True)]
+    return [replace(row, change=change) for row, change in zip(rows, changes, strict=True)]
 
 
 def score_table(models: Sequence[str], rows: Sequence[Row]) -> RichTable:
@@ -164,10 +164,6 @@ def _change(first: Scores, later: Scores) -> Comparison | None:
         return compare(first, later)
     except ValueError:  # no question was scored in both
         return None
-
-
-def _with_change(row: Row, change: Comparison | None) -> Row:
-    return Row(row.evaluation, row.measure, row.model, row.value, row.n, row.share, change)
 
 
 def _environment(name: str) -> dict[str, Any]:

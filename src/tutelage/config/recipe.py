@@ -7,7 +7,7 @@ them into parts with `config.build`, so that this room imports nothing heavy and
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -62,7 +62,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies `--set` overrides. Raises ConfigError that names the file and the key."""
     table = read_toml(path, "recipe", "tutelage recipes")
     for override in overrides:
-        _apply(table, override)
+        apply_to_stages(table, override, Recipe.model_fields, "a top-level key")
     return checked_recipe(table)
 
 
@@ -162,18 +162,23 @@ def _tables(value: object) -> list[Table]:
     return [cast(Table, one) for one in cast(list[object], value) if isinstance(one, dict)]
 
 
-def _apply(table: Table, override: str) -> None:
-    """Sets one `path.to.key=value`; a path begins with a stage's name or a top-level key."""
+def apply_to_stages(table: Table, override: str, keys: Collection[str], what: str) -> None:
+    """Sets one `path.to.key=value`; a path begins with a stage's name or one of the table's own keys.
+
+    Args:
+        keys: those that the table may have.
+        what: how one of these is called, for messages.
+    """
     first, _, rest = override.partition("=")[0].strip().partition(".")
     declared = [stage for outer in _tables(table.get("stage")) for stage in (outer, *_tables(outer.get("stage")))]
     stages = {name: stage for stage in declared if isinstance(name := stage.get("name"), str)}
     if "=" in override and first in stages and rest:
         apply_override(stages[first], override.strip()[len(first) + 1 :])
-    elif first in Recipe.model_fields or "=" not in override:
+    elif first in keys or "=" not in override:
         apply_override(table, override)
     else:
-        hint = nearest(first, [f"{name}.key" for name in stages] + list(Recipe.model_fields))
-        raise ConfigError(f"--set {override}: '{first}' is neither stage.key nor a top-level key: {hint}")
+        hint = nearest(first, [*(f"{name}.key" for name in stages), *keys])
+        raise ConfigError(f"--set {override}: '{first}' is neither stage.key nor {what}: {hint}")
 
 
 def apply_override(table: Table, override: str) -> None:

@@ -22,8 +22,8 @@ from typing import Annotated, Any, Final, cast
 
 from pydantic import Field
 
-from tutelage.config.part import Part, Table, nearest, validate
-from tutelage.config.recipe import BASE, Recipe, apply_override, checked_recipe, read_toml
+from tutelage.config.part import Part, Table, validate
+from tutelage.config.recipe import BASE, Recipe, apply_to_stages, checked_recipe, read_toml
 from tutelage.config.stages import Name
 from tutelage.errors import ConfigError
 
@@ -69,16 +69,8 @@ class Suite(Part):
 def read_suite(path: Path, overrides: Sequence[str] = ()) -> Suite:
     """Reads a suite and applies `--set` overrides. Raises ConfigError that names the file and the key."""
     table = read_toml(path, "suite", "tutelage suites")
-    stages = {stage.get("name"): stage for stage in cast(list[Table], table.get("stage", []))}
     for override in overrides:
-        first, _, rest = override.partition("=")[0].strip().partition(".")
-        if first in stages and rest:
-            apply_override(stages[first], override.strip()[len(first) + 1 :])
-        elif first in Suite.model_fields:
-            apply_override(table, override)
-        else:
-            hint = nearest(first, [*(f"{name}.key" for name in stages), *Suite.model_fields])
-            raise ConfigError(f"--set {override}: '{first}' is neither stage.key nor a key of the suite: {hint}")
+        apply_to_stages(table, override, Suite.model_fields, "a key of the suite")
     return validate(Suite, table, "")
 
 
