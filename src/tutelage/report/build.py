@@ -21,13 +21,13 @@ from tutelage.report.judgements import (
     over_optimisation,
     step_rows,
 )
-from tutelage.report.page import render, write_page
+from tutelage.report.page import by_importance, render, write_page
 from tutelage.report.phases import frontier, phases
 from tutelage.report.read import Run, StageRecord, read_run
 from tutelage.report.samples import browser, pairs
 from tutelage.report.story import EvaluationTable, evaluation_tables, headline, held_out_in_words, returns_in_words
 from tutelage.report.timeline import timeline
-from tutelage.training.metrics import MEANINGS, Meaning, meaning
+from tutelage.training.metrics import Meaning, meaning
 from tutelage.training.watch import event_in_words
 
 _FIRST = (
@@ -126,10 +126,8 @@ def _curves(stage: StageRecord) -> Curves:
         for name, value in row.items()
         if name not in ("stage", "step", "seconds") and isinstance(value, (int, float))
     )
-    first = [name for name in _FIRST if name in seen]
-    known = [name for name in MEANINGS if name in seen and name not in first]
-    own = [name for name in seen if name not in first and name not in known]
-    return Curves(stage, [_chart(stage, n) for n in first], [_chart(stage, n) for n in known + own])
+    first, others = by_importance(list(seen), _FIRST)
+    return Curves(stage, [_chart(stage, name) for name in first], [_chart(stage, name) for name in others])
 
 
 def _chart(stage: StageRecord, name: str) -> Chart:

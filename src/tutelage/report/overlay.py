@@ -11,13 +11,13 @@ from markupsafe import Markup
 
 from tutelage.errors import RunFolderError
 from tutelage.evaluation import compare
-from tutelage.evaluation.words import signed, span
+from tutelage.evaluation.words import change_in_words
 from tutelage.report.charts import Band, bands, lines
-from tutelage.report.page import render, write_page
+from tutelage.report.page import by_importance, render, write_page
 from tutelage.report.phases import frontier_of
 from tutelage.report.read import Run, StageRecord, read_run
 from tutelage.report.story import EvaluationRow, EvaluationTable, evaluation_tables
-from tutelage.training.metrics import MEANINGS, Meaning, meaning
+from tutelage.training.metrics import Meaning, meaning
 
 _OWN = ("seed", "track")  # what two runs of one recipe may differ in
 _UNTOLD = ("stage", "step", "seconds")
@@ -141,12 +141,7 @@ def _change(first: EvaluationRow, other: EvaluationRow) -> str:
         paired = compare(first.stage.scores, other.stage.scores)
     except ValueError:  # no question was scored in both
         return "no question in common"
-    scale, digits, unit = (100, 0, " points") if first.share else (1, 3, "")
-    plus = "+" if paired.difference > 0 else ""
-    interval = ""
-    if paired.low is not None and paired.high is not None:
-        interval = f" ({span(scale * paired.low, scale * paired.high, digits)})"
-    return f"{plus}{signed(scale * paired.difference, digits)}{unit}{interval}"
+    return change_in_words(paired, first.share)
 
 
 def _number(value: float, share: bool) -> str:
@@ -162,10 +157,7 @@ def _stage(name: str, recipes: Sequence[Recipe]) -> Stage | None:
     own = [[stage for run in recipe.runs for stage in run.stages if stage.name == name and stage.rows]
            for recipe in recipes]  # fmt: skip
     seen = dict.fromkeys(metric for some in own for stage in some for row in stage.rows for metric in row)
-    metrics = [metric for metric in seen if metric not in _UNTOLD]
-    first = [metric for metric in _FIRST if metric in metrics]
-    others = [metric for metric in MEANINGS if metric in metrics and metric not in first]
-    others += [metric for metric in metrics if metric not in first and metric not in others]
+    first, others = by_importance([metric for metric in seen if metric not in _UNTOLD], _FIRST)
     drawn = {metric: _overlaid(name, metric, recipes, own) for metric in (*first, *others)}
     frontiers = {
         recipe.name: frontier_of(stage) for recipe, some in zip(recipes, own, strict=True) for stage in some[:1]

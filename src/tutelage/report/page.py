@@ -12,6 +12,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from tutelage.errors import RunFolderError
+from tutelage.training.metrics import MEANINGS
 from tutelage.training.progress import duration
 
 _ROOM = files("tutelage.report")
@@ -60,6 +61,13 @@ def write_page(path: Path, page: str) -> Path:
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be written: {error.strerror}; make room, or free the folder") from error
     return path
+
+
+def by_importance(seen: Sequence[str], first: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of metrics: those to be shown first, in that order; then the other known ones, then a user's own."""
+    shown = [name for name in first if name in seen]
+    known = [name for name in MEANINGS if name in seen and name not in shown]
+    return shown, known + [name for name in seen if name not in shown and name not in known]
 
 
 def unbroken(text: str) -> str:
