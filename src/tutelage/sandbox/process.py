@@ -200,9 +200,10 @@ def _family(pid: int) -> list[int]:
     while waiting:
         one = waiting.pop()
         found.append(one)
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
-            with suppress(OSError):
-                waiting += map(int, children.read_text().split())
+        with suppress(OSError):  # it may end at any moment, while its folder is looked at as well
+            for children in Path(f"/proc/{one}/task").glob("*/children"):
+                with suppress(OSError):
+                    waiting += map(int, children.read_text().split())
     return found
 
 
