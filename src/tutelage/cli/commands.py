@@ -95,14 +95,35 @@ def run(
 
 
 @app.command()
-def check(recipe: RecipeName, overrides: Overrides = None, unsafe_exec: UnsafeExec = False) -> None:
-    """Resolve everything a recipe names, print what would run, and refuse mistakes. Loads no weight."""
+def check(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Also how much memory and time each stage will take, by a short probe.")
+    ] = False,
+    on: Annotated[
+        str | None, typer.Option("--on", help="With --plan: an accelerator's published figures, not this machine.")
+    ] = None,
+    answer_tokens: Annotated[
+        int | None, typer.Option(min=1, help="With --plan: tokens of an answer. Default: as long as they are now.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="With --plan: the same, into a file.")] = None,
+    unsafe_exec: UnsafeExec = False,
+) -> None:
+    """Resolve everything a recipe names, print what would run, and refuse mistakes. Without --plan loads no weight."""
     from tutelage.pipelines import plan_recipe
     from tutelage.sandbox import permit_unsafe_exec
 
     permit_unsafe_exec(unsafe_exec)
-    for line in plan_recipe(read_recipe(find_recipe(recipe), overrides or ()), must_reach=False).lines():
+    if not plan and (on, answer_tokens, json_file) != (None, None, None):
+        raise ConfigError("--on, --answer-tokens and --json are about the plan: add --plan")
+    planned = plan_recipe(read_recipe(find_recipe(recipe), overrides or ()), must_reach=False)
+    for line in planned.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if plan:
+        from tutelage.cli.plan import print_plan
+
+        print_plan(console, planned, on, answer_tokens, json_file)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tutelage.engines.base import Engine
 from tutelage.engines.native import NativeEngine
 from tutelage.engines.transformers import TransformersEngine
 from tutelage.errors import ConfigError
@@ -22,7 +21,7 @@ def engine_for(wish: str, family: str) -> str:
     return wish
 
 
-def build_engine(wish: str, policy: Policy) -> Engine:
+def build_engine(wish: str, policy: Policy) -> NativeEngine | TransformersEngine:
     """The engine that a recipe's `engine` names, over a policy."""
     name = engine_for(wish, policy.module.config.model_type)
     return NativeEngine(policy) if name == "native" else TransformersEngine(policy)

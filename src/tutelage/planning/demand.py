@@ -1,0 +1,214 @@
+"""What a stage asks of a machine: the rows that its steps learn from, the answers that they sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from tutelage.config import Recipe, Sampling
+from tutelage.data.chat import render_prompt
+from tutelage.data.packing import Row
+from tutelage.rollouts import places_of_step, prompts_of_step
+from tutelage.seeds import derive_seed
+from tutelage.stages import (
+    ComparePlan,
+    EvaluatePlan,
+    LabelPlan,
+    Plan,
+    PreferencePlan,
+    PretrainPlan,
+    RejectionPlan,
+    RewardModelPlan,
+    RlPlan,
+    SftPlan,
+    render_rows,
+    rows_of_prompts,
+)
+from tutelage.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_LOOKED_AT = 8  # steps whose rows are looked at, from the first one on
+_ASKED_AT_MOST = 512  # prompts of a stage that asks all of them at once, which are looked at; the others are like them
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is sampled at once: prompts as tokens, and so many answers to each."""
+
+    prompts: tuple[tuple[int, ...], ...]
+    answers: int
+    sampling: Sampling
+    share: float = 1.0  # of all prompts, those that are given here
+
+    @property
+    def sequences(self) -> int:
+        return len(self.prompts) * self.answers
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One step of a stage; of a stage without steps, all of it.
+
+    `rows_of` makes the rows of some of its steps, given how long sampled answers are, in turn.
+    """
+
+    steps: int
+    rows_of: Callable[[Sequence[int]], list[list[Row]]] = field(default=lambda lengths: [])
+    tokens_per_microbatch: int = 0
+    whole_groups: bool = False
+    passes: int = 1  # how often a step learns from its rows
+    updates: int = 1  # of the weights, in a step
+    forwards: int = 0  # of the rows without a gradient: by the policy before it moves, by a reference
+    scored_once: int = 0  # rows that are scored before the first step
+    asked: Asked | None = None
+    rounds: int = 1  # of asking, in a step
+    reference: bool = False  # is one held beside the policy, in the compute type?
+    moving: bool = False  # does it move? Then it has fp32 masters
+    critic: bool = False  # is one with a body of its own trained?
+    judges: tuple[str, ...] = ()  # stages and folders whose reward models score the answers
+    lm_head: bool = True  # are log-probabilities computed? A reward model has a narrow head
+
+
+def demand_of(
+    plan: Plan, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, context: int, answer: int | None
+) -> Demand | None:
+    """What a stage asks, as far as its plan tells; None where nothing is learned or sampled by a language model.
+
+    Args:
+        context: the longest sequence of the model.
+        answer: tokens of an answer that a stage is still to write; None: as many as it may have.
+    """
+    seed = derive_seed(recipe.seed, plan.stage.name)
+    match plan:
+        case PretrainPlan(stage=stage):
+            row = Row((), (0,) * stage.context, 0)
+            steps = plan.total_steps or _steps_of_texts(plan, tokenizer)
+            rows = [replace(row, group=i) for i in range(stage.sequences_per_step)]
+            return Demand(steps, lambda _: [rows], stage.tokens_per_microbatch)
+        case SftPlan(stage=stage):
+            rows = [[row] for row in render_rows(plan, tokenizer, context)]
+            made = rows or [[Row((0,) * 64, (0,) * (answer or 256), 0)]]
+            steps = plan.total_steps or _epochs_of(len(made), stage.epochs, stage.sequences_per_step)
+            return Demand(steps, _steps_of(made, stage.sequences_per_step, steps, seed), stage.tokens_per_microbatch)
+        case RewardModelPlan(stage=stage) | PreferencePlan(stage=stage):
+            return _of_judged(plan, tokenizer, context, seed, answer)
+        case RlPlan():
+            return _of_rl(plan, recipe, tokenizer, seed)
+        case EvaluatePlan(stage=stage):
+            return _of_asking(plan.prompts, tokenizer, 1 if stage.sampling.greedy else stage.samples, stage.sampling)
+        case LabelPlan(stage=stage) | RejectionPlan(stage=stage):
+            return _of_asking(plan.prompts, tokenizer, stage.answers, stage.sampling)
+        case ComparePlan(stage=stage):
+            answers = stage.samples * sum(one.best_of for one in stage.contestants)
+            return _of_asking(plan.prompts, tokenizer, answers, stage.sampling)
+        case _:
+            return None
+
+
+def _of_judged(
+    plan: RewardModelPlan | PreferencePlan,
+    tokenizer: PreTrainedTokenizerBase,
+    context: int,
+    seed: int,
+    answer: int | None,
+) -> Demand:
+    stage = plan.stage
+    if isinstance(plan, RewardModelPlan):
+        rows = plan.rows("source", tokenizer, context)
+    else:
+        rows = rows_of_prompts(stage, plan.judged, tokenizer, context, "source")
+    if not rows:  # a stage before it is to make them
+        rows = [[Row((0,) * 64, (0,) * (answer or 256), 0) for _ in range(2)]]
+    steps = plan.total_steps or _epochs_of(len(rows), stage.epochs, stage.prompts_per_step)
+    reference = isinstance(plan, PreferencePlan) and plan.loss.needs_reference
+    return Demand(
+        steps,
+        _steps_of(rows, stage.prompts_per_step, steps, seed),
+        stage.tokens_per_microbatch,
+        whole_groups=True,
+        scored_once=sum(len(some) for some in rows) if reference else 0,
+        lm_head=isinstance(plan, PreferencePlan),
+    )
+
+
+def _of_rl(plan: RlPlan, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int) -> Demand:
+    stage, algorithm = plan.stage, plan.algorithm
+    prompts = _prompts_of(plan.prompts, stage.prompts_per_step, seed, tokenizer)
+    updates = stage.updates_per_epoch * stage.epochs
+    critic = algorithm.needs_critic
+    own = updates > 1 or stage.replay > 0 or algorithm.trust_region is not None or critic is not None
+    in_reward = algorithm.kl > 0.0 and algorithm.kl_in == "reward"
+
+    def rows_of(lengths: Sequence[int]) -> list[list[Row]]:
+        each = iter(lengths[i % len(lengths)] for i in range(len(prompts) * stage.completions_per_prompt))
+        rows = [
+            Row(prompt, (0,) * next(each), number)
+            for number, prompt in enumerate(prompts)
+            for _ in range(stage.completions_per_prompt)
+        ]
+        return [rows]
+
+    judges = [str(name) for reward in plan.rewards for name in getattr(reward, "models", ())]
+    return Demand(
+        stage.steps,
+        rows_of,
+        stage.tokens_per_microbatch,
+        whole_groups=algorithm.compares,
+        passes=stage.epochs,
+        updates=updates,
+        forwards=int(own or in_reward) + int(algorithm.needs_reference),
+        asked=Asked(prompts, stage.completions_per_prompt, stage.longest_sampling),
+        rounds=1 + int(algorithm.needs_greedy),
+        reference=plan.holds_reference,
+        moving=stage.reference.moves,
+        critic=critic is not None and critic.kind == "model",
+        judges=tuple(judges),
+    )
+
+
+def _of_asking(
+    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, answers: int, sampling: Sampling
+) -> Demand | None:
+    some = [tuple(render_prompt(tokenizer, prompt)) for prompt in prompts[:_ASKED_AT_MOST]]
+    if not some:
+        return None
+    return Demand(1, asked=Asked(tuple(some), answers, sampling, len(some) / len(prompts)))
+
+
+def _prompts_of(
+    prompts: Sequence[Prompt], count: int, seed: int, tokenizer: PreTrainedTokenizerBase
+) -> tuple[tuple[int, ...], ...]:
+    """A step's prompts; where a stage is still to make them, some of a usual length."""
+    if not prompts:
+        return ((0,) * 64,) * count
+    return tuple(tuple(render_prompt(tokenizer, prompt)) for prompt in prompts_of_step(prompts, 0, count, seed))
+
+
+def _steps_of(
+    units: Sequence[Sequence[Row]], count: int, steps: int, seed: int
+) -> Callable[[Sequence[int]], list[list[Row]]]:
+    """The rows of the first steps, as the stage itself will take them."""
+
+    def rows_of(lengths: Sequence[int]) -> list[list[Row]]:
+        taken = [places_of_step(len(units), step, count, seed) for step in range(min(steps, _LOOKED_AT))]
+        return [[replace(r, group=i) for i, place in enumerate(places) for r in units[place]] for places in taken]
+
+    return rows_of
+
+
+def _epochs_of(units: int, epochs: int, count: int) -> int:
+    return math.ceil(units * epochs / count)
+
+
+def _steps_of_texts(plan: PretrainPlan, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Steps of the epochs over its texts, by the tokens of some of them."""
+    size = sum(len(text.encode()) for text in plan.texts)
+    some = "".join(plan.texts[:100])[:100_000]
+    if not some:
+        return 0
+    tokens = size * len(tokenizer.encode(some)) / len(some.encode())
+    return math.ceil(tokens / plan.stage.context * plan.stage.epochs / plan.stage.sequences_per_step)

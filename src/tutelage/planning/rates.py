@@ -1,0 +1,177 @@
+"""How fast a model learns and samples: by a short probe on this machine, or from an accelerator's figures."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from tutelage.data.packing import Row, pack
+from tutelage.engines import Request, build_engine
+from tutelage.models import Policy, RewardModel
+from tutelage.planning.accelerators import LEARNING, SAMPLING, Accelerator
+from tutelage.planning.demand import Asked
+from tutelage.training import State
+from tutelage.types import Batch
+
+SLOTS = 128  # sequences that the native engine decodes side by side
+_PROBED = 1024  # positions of the rows that are learned from, or one row
+_SHORT, _LONG = 2, 10  # tokens of the answers that are sampled
+_WATCHED = 16  # prompts whose answers tell how long answers are
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Seconds, and the bytes that a position of a micro-batch keeps for the backward pass."""
+
+    learn: float  # a position: forward and backward
+    forward: float  # a position, without gradient
+    update: float  # once an update: norm, optimizer, handing the weights on
+    activations: float  # bytes a position
+    prefill: float = 0.0  # a prompt's token
+    token: float = 0.0  # each step of decoding
+    sequence: float = 0.0  # each step of decoding, for each sequence in it
+
+    def decoding(self, lengths: Sequence[int], slots: int = SLOTS) -> float:
+        """Seconds in which answers of these lengths are written, so many side by side."""
+        waiting, active, seconds = deque(lengths), list[int](), 0.0
+        while waiting or active:
+            while waiting and len(active) < slots:
+                active.append(waiting.popleft())
+            run = min(active)
+            seconds += run * (self.token + self.sequence * len(active))
+            active = [left - run for left in active if left > run]
+        return seconds
+
+
+def probe_learning(model: Policy | RewardModel, state: State, rows: Sequence[Row], whole_groups: bool) -> Rates:
+    """Learns a little from some of these rows. The weights are changed: the model must be one to throw away."""
+    batch = _some(rows, whole_groups)
+    positions = len(batch.tokens_N)
+    kept = _kept_bytes(model, batch)  # the first pass, whose time is not counted
+    learn = _seconds(lambda: _learn(model, batch))
+    with torch.no_grad():
+        forward = _seconds(lambda: _score(model, batch))
+    _update(state)
+    update = _seconds(lambda: _update(state))
+    return Rates(learn / positions, forward / positions, update, kept / positions)
+
+
+def probe_sampling(wish: str, policy: Policy, asked: Asked) -> tuple[float, float, float]:
+    """Seconds of a prompt's token, of a step of decoding, and of each sequence in a step.
+
+    Args:
+        wish: the recipe's engine.
+    """
+    engine = build_engine(wish, policy)
+    engine.end_tokens = frozenset()  # an answer that ends early would tell nothing of the time of a token
+    answers = min(asked.answers, SLOTS)
+    prompts = asked.prompts[: max(1, SLOTS // answers)]
+    read = sum(map(len, prompts))
+    long = min(asked.sampling.max_new_tokens, _LONG)
+    short = min(_SHORT, long)
+
+    def seconds(prompts: Sequence[tuple[int, ...]], tokens: int) -> float:
+        sampling = asked.sampling.model_copy(update={"max_new_tokens": tokens, "stop": ()})
+        requests = [Request(prompt, answers, number) for number, prompt in enumerate(prompts)]
+        return _seconds(lambda: engine.generate(requests, sampling))
+
+    seconds(prompts, long)  # makes the pool of keys and values, and whatever a first call makes
+    brief = seconds(prompts, short)
+    if long == short:
+        return brief / read, 0.0, 0.0
+    each = max(0.0, seconds(prompts, long) - brief) / (long - short)
+    prefill = max(0.0, brief - short * each) / read
+    few = prompts[: -(-len(prompts) // 4)]
+    if len(few) == len(prompts):
+        return prefill, each, 0.0
+    slim = max(0.0, seconds(few, long) - prefill * sum(map(len, few))) / long
+    more = max(0.0, each - slim) / (answers * (len(prompts) - len(few)))
+    return prefill, max(0.0, each - more * answers * len(prompts)), more
+
+
+def lengths_now(wish: str, policy: Policy, asked: Asked) -> list[int]:
+    """How many tokens the model's answers to some of the prompts have."""
+    engine = build_engine(wish, policy)
+    every = max(1, len(asked.prompts) // _WATCHED)
+    requests = [Request(prompt, 1, number) for number, prompt in enumerate(asked.prompts[::every][:_WATCHED])]
+    return [len(one.tokens) for (one,) in engine.generate(requests, asked.sampling)]
+
+
+def published(machine: Accelerator, parameters: int, key_bytes: float, keys: int, activations: float) -> Rates:
+    """What an accelerator's figures come to.
+
+    Args:
+        parameters: of the model.
+        key_bytes: of the keys and values of one token.
+        keys: of a sequence, halfway through its answer.
+        activations: bytes a position.
+    """
+    flops, bandwidth = machine.flops * LEARNING, machine.bandwidth * SAMPLING
+    return Rates(
+        learn=6 * parameters / flops,
+        forward=2 * parameters / flops,
+        update=20 * parameters / bandwidth,  # reads and writes masters and moments, writes the rounded weights
+        activations=activations,
+        prefill=2 * parameters / flops,
+        token=2 * parameters / bandwidth,
+        sequence=key_bytes * keys / bandwidth + 2 * parameters / flops,
+    )
+
+
+def _some(rows: Sequence[Row], whole_groups: bool) -> Batch:
+    """A batch of the first rows, as many as are probed."""
+    taken, size, groups = list[Row](), 0, set[int]()
+    for row in rows:
+        more = len(row.tokens) + (0 if row.group in groups else len(row.context))
+        if taken and size + more > _PROBED and not (whole_groups and row.group in groups):
+            break
+        taken.append(row)
+        groups.add(row.group)
+        size += more
+    return pack(taken, max(size, 1))[0]
+
+
+def _score(model: Policy | RewardModel, batch: Batch) -> Tensor:
+    return model.score(batch)[0] if isinstance(model, Policy) else model.scores(batch)
+
+
+def _learn(model: Policy | RewardModel, batch: Batch) -> None:
+    _score(model, batch).sum().backward()
+    model.collect_gradients()
+
+
+def _update(state: State) -> None:
+    for model in state.models:
+        torch.nn.utils.get_total_norm([m.grad for m in model.masters.values() if m.grad is not None])
+    state.optimizer.step()
+    state.publish()
+
+
+def _kept_bytes(model: Policy | RewardModel, batch: Batch) -> int:
+    """Bytes that a forward pass keeps for its backward pass, weights aside. Both are gone through."""
+    module = model.module if isinstance(model, Policy) else model.body.module
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        scores = _score(model, batch)
+    scores.sum().backward()
+    model.collect_gradients()
+    return sum(kept.values())
+
+
+def _seconds(do: Callable[[], object]) -> float:
+    began = perf_counter()
+    do()
+    return perf_counter() - began

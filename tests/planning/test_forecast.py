@@ -1,0 +1,87 @@
+"""A plan of whole recipes: every stage told, what does not fit refused with what does, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.parts import EVALUATE, RL, SFT, recipe_text, tiny_model_folder
+from tutelage.config import read_recipe
+from tutelage.errors import ConfigError
+from tutelage.pipelines import plan_recipe
+from tutelage.planning import Forecast, Unplanned, forecast
+
+_module = import_module("tutelage.planning.forecast")  # the package has the function by that name
+
+
+def planned(tmp_path: Path, stages: str, **options) -> list[Forecast | Unplanned]:
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe_text(tiny_model_folder(tmp_path / "model"), stages))
+    plan = plan_recipe(read_recipe(path))
+    return forecast(plan.recipe, plan.stages, plan.on_this_machine(), lambda line: None, **options)
+
+
+def test_every_stage_is_told(tmp_path: Path) -> None:
+    imitate, reinforce, judge = planned(tmp_path, SFT + RL + EVALUATE)
+    assert isinstance(imitate, Forecast)
+    assert isinstance(reinforce, Forecast)
+    assert isinstance(judge, Forecast)
+    assert (imitate.steps, reinforce.steps, judge.steps) == (9, 9, 1)
+    assert reinforce.memory["optimizer"] == imitate.memory["optimizer"] > 0 == judge.memory.get("optimizer", 0)
+    assert reinforce.memory["reference"] > 0
+    assert "reference" not in imitate.memory
+    assert all(one.fits and one.total > 0 and one.total == one.before + one.steps * one.seconds
+               for one in (imitate, reinforce, judge))  # fmt: skip
+    assert imitate.assumed == ""
+    assert "6 tokens, the most" in reinforce.assumed
+
+
+def test_answers_are_as_long_as_is_said(tmp_path: Path) -> None:
+    (short,), (long,) = (planned(tmp_path, RL, on="h100", answer=answer) for answer in (1, 6))
+    assert isinstance(short, Forecast)
+    assert isinstance(long, Forecast)
+    assert short.seconds < long.seconds
+    assert short.memory["keys and values"] == long.memory["keys and values"]  # there is room for the longest anyway
+
+
+def test_what_does_not_fit_is_refused_with_the_nearest_that_does(tmp_path: Path, monkeypatch) -> None:
+    (fits,) = planned(tmp_path, SFT)
+    assert isinstance(fits, Forecast)
+    saved = fits.memory["activations"] // 3
+    monkeypatch.setattr(_module, "available_bytes", lambda: fits.peak - saved)
+    monkeypatch.setattr(_module, "memory_gib", lambda: (fits.memory["process"] - (35 << 20)) / 2**30)
+    (refused,) = planned(tmp_path, SFT)
+    assert isinstance(refused, Forecast)
+    assert not refused.fits
+    assert refused.remedy.startswith("imitate.tokens_per_microbatch = ")
+    budget = int(refused.remedy.rpartition(" ")[2].rstrip(","))
+    assert budget < 160
+    (mended,) = planned(tmp_path, SFT.replace("tokens_per_microbatch = 160", f"tokens_per_microbatch = {budget}"))
+    assert isinstance(mended, Forecast)
+    assert mended.fits
+
+
+def test_an_unknown_accelerator_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--on abacus"):
+        planned(tmp_path, SFT, on="abacus")
+
+
+def test_the_command_writes_the_same_as_json(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from tutelage.cli.commands import app
+
+    path, out = tmp_path / "recipe.toml", tmp_path / "plan.json"
+    path.write_text(recipe_text(tiny_model_folder(tmp_path / "model"), SFT))
+    result = CliRunner().invoke(app, ["check", str(path), "--plan", "--json", str(out)])
+    assert result.exit_code == 0, result.output
+    (told,) = json.loads(out.read_text())
+    assert told["stage"] == "imitate"
+    assert told["fits"]
+    assert told["peak_bytes"] == sum(told["memory_bytes"].values())
+    alone = CliRunner().invoke(app, ["check", str(path), "--on", "h100"])
+    assert isinstance(alone.exception, ConfigError)
+    assert "add --plan" in str(alone.exception)
