@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from tutelage.config import Recipe
+from tutelage.config import BASE, Recipe
 from tutelage.data.packing import Row
 from tutelage.models import Policy, RewardModel, context_length, describe, load_policy, load_reward_model, pick_compute
 from tutelage.models.lean import fits_kernels
@@ -123,7 +123,7 @@ class _Stage:
         stage = self.plan.stage
         folder = self.lineage.model_of(stage)
         if folder is None:
-            return Unplanned(stage.name, stage.type, "it learns or asks with no language model that is here already")
+            return Unplanned(stage.name, stage.type, self._why_no_model())
         model = self._load(folder)
         policy = model.body if isinstance(model, RewardModel) else model
         context = context_length(policy.module.config)
@@ -150,6 +150,11 @@ class _Stage:
             if forecast.fits
             else replace(forecast, remedy=self._remedy(weights, demand, lengths, rates, judges))
         )
+
+    def _why_no_model(self) -> str:
+        if self.recipe.model is None or BASE in self.lineage.folders:
+            return "it has no language model, or one that is not on this machine"
+        return f"its model is not on this machine; `tutelage models fetch {self.recipe.model}` brings it"
 
     def _load(self, folder: Path) -> Policy | RewardModel:
         if isinstance(self.plan, RewardModelPlan):
