@@ -286,8 +286,7 @@ def _stage_line(plan: Plan) -> str:
 
 def _rl_line(plan: RlPlan) -> str:
     stage = plan.stage
-    updates = stage.updates_per_epoch * stage.epochs
-    learnt = f"{updates} update{'s' if updates > 1 else ' (on-policy)'} a step"
+    learnt = f"{plan.updates} update{'s' if plan.updates > 1 else ' (on-policy)'} a step"
     if plan.played:
         attempts = f" x {stage.completions_per_prompt} attempts" if stage.completions_per_prompt > 1 else ""
         asked = f"{stage.prompts_per_step} episodes of self-play in {stage.environment}{attempts}; {learnt}"

@@ -138,10 +138,7 @@ def _of_judged(
 def _of_rl(plan: RlPlan, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int) -> Demand:
     stage, algorithm = plan.stage, plan.algorithm
     prompts = _prompts_of(plan.prompts, stage.prompts_per_step, seed, tokenizer)
-    updates = stage.updates_per_epoch * stage.epochs
     critic = algorithm.needs_critic
-    own = updates > 1 or stage.replay > 0 or algorithm.trust_region is not None or critic is not None
-    in_reward = algorithm.kl > 0.0 and algorithm.kl_in == "reward"
 
     def rows_of(lengths: Sequence[int]) -> list[list[Row]]:
         each = iter(lengths[i % len(lengths)] for i in range(len(prompts) * stage.completions_per_prompt))
@@ -159,8 +156,8 @@ def _of_rl(plan: RlPlan, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, see
         stage.tokens_per_microbatch,
         whole_groups=algorithm.compares,
         passes=stage.epochs,
-        updates=updates,
-        forwards=int(own or in_reward) + int(algorithm.needs_reference),
+        updates=plan.updates,
+        forwards=int(plan.scores_itself) + int(algorithm.needs_reference),
         asked=Asked(prompts, stage.completions_per_prompt, stage.longest_sampling),
         rounds=1 + int(algorithm.needs_greedy),
         reference=plan.holds_reference,

@@ -42,6 +42,23 @@ class RlPlan:
         return self.stage.steps
 
     @property
+    def updates(self) -> int:
+        """Of the weights, in a step."""
+        return self.stage.updates_per_epoch * self.stage.epochs
+
+    @property
+    def credit_reads_scores(self) -> bool:
+        """Must the policy score its samples before they are credited?"""
+        algorithm = self.algorithm
+        return algorithm.needs_critic is not None or (algorithm.kl > 0.0 and algorithm.kl_in == "reward")
+
+    @property
+    def scores_itself(self) -> bool:
+        """Must the policy score its samples before it moves?"""
+        several = self.updates > 1 or self.stage.replay > 0 or self.algorithm.trust_region is not None
+        return several or self.credit_reads_scores
+
+    @property
     def played(self) -> bool:
         """Is the environment one of self-play?"""
         return isinstance(self.environment, SelfPlay)

@@ -121,12 +121,6 @@ class RlTask:
         accounted = numbers["generate_seconds"] + numbers["reward_seconds"] + learning
         return {**numbers, "learn_seconds": learning, "overhead_seconds": now - self._began - accounted}
 
-    @property
-    def _credit_reads_scores(self) -> bool:
-        """Must the policy score its samples before they are credited?"""
-        algorithm = self.algorithm
-        return algorithm.needs_critic is not None or (algorithm.kl > 0.0 and algorithm.kl_in == "reward")
-
     def _credited(self, groups: Sequence[Group], greedy_P: Tensor | None, fresh: int) -> list[Row]:
         """The step's rows with their credit, and with what the losses will read beside it.
 
@@ -137,7 +131,7 @@ class RlTask:
         self._metrics["skipped"] = 0.0
         if not any(row.tokens for row in rows):
             return []  # none of the step's answers could be rewarded, or all are empty
-        if self._credit_reads_scores:
+        if self.plan.credit_reads_scores:
             rows = self._scored(rows)
         earned = experience_of(groups, rows, greedy_P)
         experience = self.algorithm.penalised(earned)
@@ -150,7 +144,7 @@ class RlTask:
             self._metrics |= {} if agreement is None else {"credit": agreement}
         rows = credited(rows, credit, self.algorithm)
         self._metrics["skipped"] = _skipped_share(rows)
-        return rows if self._credit_reads_scores else self._scored(rows)
+        return rows if self.plan.credit_reads_scores else self._scored(rows)
 
     def _packed(self, rows: Sequence[Row]) -> list[Batch]:
         return pack(rows, self.stage.tokens_per_microbatch, self.algorithm.compares)
@@ -199,12 +193,7 @@ class RlTask:
     @torch.no_grad()
     def _scored(self, rows: Sequence[Row]) -> list[Row]:
         """The rows with what must be known before the policy moves: its log-probabilities, the reference's, values."""
-        several = (
-            self.stage.updates_per_epoch * self.stage.epochs > 1
-            or self.stage.replay > 0
-            or self.algorithm.trust_region is not None
-        )
-        own = several or self._credit_reads_scores
+        own = self.plan.scores_itself
         if not own and not self.algorithm.needs_reference:
             return list(rows)
         packed = self._packed(rows)
