@@ -39,8 +39,7 @@ def begin(algorithm: Algorithm, compute: torch.dtype, held: bool, **stage: Any) 
         critic_lr=None if critic is None else critic.lr,
         reference=policy.frozen_copy() if held else None,
     )
-    task = task_of(algorithm)
-    task.stage = task.stage.model_copy(update={"lora": LORA, **stage})
+    task = task_of(algorithm, lora=LORA, **stage)
     return task, state
 
 

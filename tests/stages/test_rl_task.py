@@ -26,8 +26,7 @@ from tutelage.types import Group
 
 
 def begin(algorithm: Algorithm, **stage: Any) -> tuple[RlTask, State]:
-    learner, task = policy(), task_of(algorithm)
-    task.stage = task.stage.model_copy(update=stage)
+    learner, task = policy(), task_of(algorithm, **stage)
     critic = algorithm.needs_critic
     moves = task.stage.reference.moves
     reference = None

@@ -12,6 +12,7 @@ from tests.tiny import tiny_model, tiny_tokenizer
 from tutelage.algorithms import Algorithm, DrGrpo, Grpo, Reinforce, Rloo
 from tutelage.config import Optimizer, RlStage
 from tutelage.models import Policy
+from tutelage.stages.rl_plan import RlPlan
 from tutelage.stages.rl_task import RlTask
 from tutelage.training import State, update
 from tutelage.types import Group, Prompt, Sample
@@ -40,9 +41,9 @@ def groups() -> list[Group]:
     ]
 
 
-def task_of(algorithm: Algorithm) -> RlTask:
-    stage = RlStage(type="rl", name="rl", environment="e")
-    plan: Any = SimpleNamespace(stage=stage, algorithm=algorithm)
+def task_of(algorithm: Algorithm, **stage: Any) -> RlTask:
+    declared = RlStage(type="rl", name="rl", environment="e").model_copy(update=stage)
+    plan = RlPlan(declared, algorithm, SimpleNamespace(), (), ())  # type: ignore[arg-type]
     given: Any = SimpleNamespace(collect=lambda policy, step: groups(), metrics={}, remember=lambda: None)
     return RlTask(plan, given, given)
 

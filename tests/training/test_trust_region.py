@@ -146,8 +146,7 @@ def test_micro_batches_change_nothing_in_a_trust_region() -> None:
     ends = []
     for budget in (4096, 12):
         learner = policy()
-        task, state = task_of(Trpo(baseline="group")), State(learner, Optimizer())
-        task.stage = task.stage.model_copy(update={"tokens_per_microbatch": budget})
+        task, state = task_of(Trpo(baseline="group"), tokens_per_microbatch=budget), State(learner, Optimizer())
         task.algorithm = Trpo(baseline="group", region=TrustRegion(iterations=2))  # more of them blow up rounding
         learner.fused = False
         (batches,) = task.minibatches(state)
