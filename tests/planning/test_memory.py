@@ -89,7 +89,7 @@ def test_each_held_model_is_counted() -> None:
 
 def test_the_largest_micro_batch_shares_prompts() -> None:
     demand = Demand(1, lambda lengths: [ROWS], tokens_per_microbatch=100)
-    assert largest_batch(demand, [1]) == (3 + 10 + 7 + 1 + 5, 22)
+    assert largest_batch(demand, [ROWS]) == (3 + 10 + 7 + 1 + 5, 22)
 
 
 def test_decoding_is_step_by_step_with_those_who_still_write() -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from tutelage.errors import ConfigError
 from tutelage.pipelines import RunPlan
 from tutelage.planning import Forecast, Unplanned, forecast
+from tutelage.training.progress import duration
 
 _GB = 1e9
 
@@ -70,8 +71,8 @@ def _table(stages: Sequence[Forecast | Unplanned]) -> Table:
             table.add_row(one.stage, one.type, "", "", "", "", "")
             continue
         fits = f"{one.peak / _GB:.1f}" if one.fits else f"[bold red]{one.peak / _GB:.1f}[/]"
-        step = "" if one.steps == 1 and not one.memory.get("optimizer") else _duration(one.seconds)
-        table.add_row(one.stage, one.type, str(one.steps), step, _duration(one.total), fits, f"{one.limit / _GB:.1f}")
+        step = "" if one.steps == 1 and not one.memory.get("optimizer") else f"{one.seconds:.3g} s"
+        table.add_row(one.stage, one.type, str(one.steps), step, duration(one.total), fits, f"{one.limit / _GB:.1f}")
     return table
 
 
@@ -79,7 +80,7 @@ def _in_all(stages: Sequence[Forecast | Unplanned], on: str | None) -> str:
     planned = [one for one in stages if isinstance(one, Forecast)]
     total, peak = sum(one.total for one in planned), max((one.peak for one in planned), default=0)
     where = "as probed on this machine" if on is None else f"by the published figures of {on}, not measured"
-    return f"in all {_duration(total)} and {peak / _GB:.1f} GB, {where}; see docs/planning.md for what is left out"
+    return f"in all {duration(total)} and {peak / _GB:.1f} GB, {where}; see docs/planning.md for what is left out"
 
 
 def _refuse_what_does_not_fit(stages: Sequence[Forecast | Unplanned]) -> None:
@@ -89,12 +90,3 @@ def _refuse_what_does_not_fit(stages: Sequence[Forecast | Unplanned]) -> None:
                 f"{one.stage}: would take {one.peak / _GB:.1f} GB, and there are {one.limit / _GB:.1f}; what fits: "
                 f"{one.remedy}"
             )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{minutes:.0f} min" if minutes < 90 else f"{hours:.1f} h"

@@ -50,7 +50,7 @@ def pack(rows: Sequence[Row], tokens_per_microbatch: int, whole_groups: bool = F
     Raises:
         DataError: a row, or a group that must stay whole, does not fit; the message names the budget that would do.
     """
-    units = [list(unit) for _, unit in groupby(range(len(rows)), lambda i: rows[i].group if whole_groups else i)]
+    units = _units(rows, whole_groups)
     for unit in units:  # skipped ones too: they will not always be
         if (alone := _size(rows, unit, set())) > tokens_per_microbatch:
             what = "a sequence" if len(unit) == 1 else f"a group of {len(unit)} sequences"
@@ -68,6 +68,16 @@ def pack(rows: Sequence[Row], tokens_per_microbatch: int, whole_groups: bool = F
         tokens = sum(len(row.actions) for row in skipped)
         batches[0] = replace(batches[0], skipped_tokens=tokens, skipped_sequences=len(skipped))
     return batches
+
+
+def least_budget(rows: Sequence[Row], whole_groups: bool = False) -> int:
+    """The fewest `tokens_per_microbatch` that `pack` takes for these rows."""
+    return max((_size(rows, unit, set()) for unit in _units(rows, whole_groups)), default=0)
+
+
+def _units(rows: Sequence[Row], whole_groups: bool) -> list[list[int]]:
+    """What stays in one batch: each row, or neighbours of one group."""
+    return [list(unit) for _, unit in groupby(range(len(rows)), lambda i: rows[i].group if whole_groups else i)]
 
 
 def _even_parts(rows: Sequence[Row], units: Sequence[Sequence[int]], most: int) -> list[list[int]]:

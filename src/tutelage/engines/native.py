@@ -34,7 +34,8 @@ from tutelage.errors import GuardError, ModelError
 from tutelage.models import Policy
 from tutelage.models.lean import LeanModel, fits_kernels
 
-_CACHE_BYTES = 2 << 30  # the pool takes no more memory than this
+SLOTS = 128  # sequences that are decoded side by side
+CACHE_BYTES = 2 << 30  # the pool takes no more memory than this
 _CACHE_SHARE = 0.5  # on a GPU: no more than this share of what is free
 
 
@@ -65,7 +66,7 @@ class NativeEngine:
     def __init__(
         self,
         policy: Policy,
-        slots: int = 128,
+        slots: int = SLOTS,
         cache_bytes: int | None = None,
         ahead: int | None = None,
         compiled: bool = True,
@@ -120,7 +121,7 @@ class NativeEngine:
                 f"{pages_for(longest + room) * page_bytes >> 20} MB of keys and values, and there are "
                 f"{self.cache_bytes >> 20} MB: {what_fits(longest, affordable * PAGE)}"
             )
-        pages = min(affordable, _most_pages(requests, sampling, self.slots)) + 1
+        pages = min(affordable, most_pages(requests, sampling, self.slots)) + 1
         if self.pool is None or self.decoder is None or self.pool.cache.shape[2] < pages:
             self.pool = self.decoder = None  # before the larger one is made: both need not fit
             self.pool = PagePool(layers, model.key_heads, model.width, pages, dtype, self.policy.device)
@@ -138,10 +139,10 @@ class NativeEngine:
 
 
 def _cache_bytes(device: torch.device) -> int:
-    return int(torch.cuda.mem_get_info(device)[0] * _CACHE_SHARE) if device.type == "cuda" else _CACHE_BYTES
+    return int(torch.cuda.mem_get_info(device)[0] * _CACHE_SHARE) if device.type == "cuda" else CACHE_BYTES
 
 
-def _most_pages(requests: Sequence[Request], sampling: Sampling, slots: int) -> int:
+def most_pages(requests: Sequence[Request], sampling: Sampling, slots: int) -> int:
     """Pages for as many sequences as there are slots, the largest ones, and for the prompts they share."""
     full = sorted((len(request.tokens) // PAGE for request in requests), reverse=True)
     side_by_side = slots // max(1, min(request.count for request in requests)) + 2  # prompts with a sequence in a slot

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tutelage.config import Sampling
 
+ROWS: Final = 512  # actions whose logits exist at once: at least so many, fewer than twice as many
 BLOCK: Final = 128  # tokens; most models' vocabularies are multiples of it and need no padding
 # A filtered token's log-probability in sums over the vocabulary: 0 * -inf is nan, in the value and in the gradient, and
 # the smallest finite number times an entropy bonus above 1 would be -inf again.
@@ -130,7 +131,7 @@ def chunked_logprobs(
     head: Head,
     targets_A: Tensor,
     sampling: Sampling | None = None,
-    rows: int = 512,
+    rows: int = ROWS,
     entropy_grad: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies of actions from hidden states; the [A, V] logits never exist at once.
@@ -156,7 +157,7 @@ def chunked_logprobs(
 
 
 @torch.no_grad()
-def likeliest(hidden_AD: Tensor, head: Head, rows: int = 512) -> Tensor:
+def likeliest(hidden_AD: Tensor, head: Head, rows: int = ROWS) -> Tensor:
     """[A] int64 the token that each hidden state finds most likely, of equals the first. Chunks as above.
 
     A soft cap changes no order and is left out.
@@ -169,7 +170,7 @@ def likeliest(hidden_AD: Tensor, head: Head, rows: int = 512) -> Tensor:
 
 
 @torch.no_grad()
-def top_entropy(hidden_AD: Tensor, head: Head, top: int, rows: int = 512) -> Tensor:
+def top_entropy(hidden_AD: Tensor, head: Head, top: int, rows: int = ROWS) -> Tensor:
     """[A] entropy of the next token as if only the `top` likeliest ones existed, in nats, in fp32 (fp64 stays).
 
     With as many as there are tokens it is the entropy itself, and never above it. Chunks as above.
@@ -285,11 +286,16 @@ def _gradient(
     return gradient_RV.div_(scoring.sampling.temperature)
 
 
+def largest_chunk(actions: int, rows: int = ROWS) -> int:
+    """Of so many actions the chunk that takes the most memory: the last one."""
+    return actions - rows * (max(1, actions // rows) - 1)
+
+
 def _chunks(hidden_AD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, rows: int) -> Iterator[tuple[slice, Tensor]]:
     """Each chunk of actions and its raw logits, which lie in one buffer for all of them."""
     actions, count = len(hidden_AD), max(1, len(hidden_AD) // rows)
     cuts = [*range(0, rows * count, rows), actions]  # all alike but the last: a CPU generates code for every shape
-    buffer = _workspace(max(b - a for a, b in pairwise(cuts)), len(weight_VD), hidden_AD)
+    buffer = _workspace(largest_chunk(actions, rows), len(weight_VD), hidden_AD)
     for a, b in pairwise(cuts):
         logits_RV = torch.mm(hidden_AD[a:b], weight_VD.T, out=buffer[: b - a])
         yield slice(a, b), logits_RV if bias_V is None else logits_RV.add_(bias_V)

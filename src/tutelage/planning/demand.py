@@ -92,7 +92,7 @@ def demand_of(
         case SftPlan(stage=stage):
             rows = [[row] for row in render_rows(plan, tokenizer, context)]
             made = rows or [[Row((0,) * 64, (0,) * (answer or 256), 0)]]
-            steps = plan.total_steps or _epochs_of(len(made), stage.epochs, stage.sequences_per_step)
+            steps = max(1, plan.total_steps)
             return Demand(steps, _steps_of(made, stage.sequences_per_step, steps, seed), stage.tokens_per_microbatch)
         case RewardModelPlan(stage=stage) | PreferencePlan(stage=stage):
             return _of_judged(plan, tokenizer, context, seed, answer)
@@ -123,7 +123,7 @@ def _of_judged(
         rows = rows_of_prompts(stage, plan.judged, tokenizer, context, "source")
     if not rows:  # a stage before it is to make them
         rows = [[Row((0,) * 64, (0,) * (answer or 256), 0) for _ in range(2)]]
-    steps = plan.total_steps or _epochs_of(len(rows), stage.epochs, stage.prompts_per_step)
+    steps = max(1, plan.total_steps)
     reference = isinstance(plan, PreferencePlan) and plan.loss.needs_reference
     return Demand(
         steps,
@@ -195,10 +195,6 @@ def _steps_of(
         return [[replace(r, group=i) for i, place in enumerate(places) for r in units[place]] for places in taken]
 
     return rows_of
-
-
-def _epochs_of(units: int, epochs: int, count: int) -> int:
-    return math.ceil(units * epochs / count)
 
 
 def _steps_of_texts(plan: PretrainPlan, tokenizer: PreTrainedTokenizerBase) -> int:

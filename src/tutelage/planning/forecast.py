@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 import torch
 
 from tutelage.config import BASE, Recipe
-from tutelage.data.packing import Row
+from tutelage.data.packing import Row, least_budget
 from tutelage.models import Policy, RewardModel, context_length, describe, load_policy, load_reward_model, pick_compute
 from tutelage.models.lean import fits_kernels
-from tutelage.planning.accelerators import CONTEXT, accelerator
+from tutelage.planning.accelerators import CONTEXT, Accelerator, accelerator
 from tutelage.planning.demand import Asked, Demand, demand_of
 from tutelage.planning.lineage import Lineage
 from tutelage.planning.memory import Weights, largest_batch, memory_of
@@ -24,6 +24,7 @@ from tutelage.training import State
 from tutelage.training.occupied import available_bytes, memory_gib
 
 Note = Callable[[str], None]
+Steps = Sequence[Sequence[Row]]  # the rows of some steps
 Probed = dict[object, tuple[float, float, float]]
 
 _LATER = 35 << 20  # bytes of the libraries that a run loads after its plan, measured
@@ -85,16 +86,16 @@ def forecast(
     Raises:
         ConfigError: an unknown accelerator.
     """
-    process = (
-        round(memory_gib() * 2**30) + _LATER
-    )  # before any weight: Python, its libraries, and the data of the recipe
+    machine = None if on is None else accelerator(on)
+    held = round(memory_gib() * 2**30)  # before any weight: Python, its libraries, and the data of the recipe
+    process = held + _LATER if machine is None else round(CONTEXT)
     found: list[Forecast | Unplanned] = []
     with TemporaryDirectory(prefix="tutelage-plan-") as scratch:
         lineage = Lineage(recipe, plans, folders, Path(scratch), note)
         known: Probed = {}
         for plan in plans:
             note(f"{plan.stage.name}: looking at it")
-            found.append(_Stage(recipe, plan, lineage, known, process, on, answer).forecast())
+            found.append(_Stage(recipe, plan, lineage, known, process, machine, answer).forecast())
     return found
 
 
@@ -108,16 +109,14 @@ class _Stage:
         lineage: Lineage,
         known: Probed,
         process: int,
-        on: str | None,
+        machine: Accelerator | None,
         answer: int | None,
     ) -> None:
-        self.recipe, self.plan, self.lineage, self.on, self.answer = recipe, plan, lineage, on, answer
-        self._known = known
-        self.machine = None if on is None else accelerator(on)
-        self.device = torch.device("cuda" if on is None and torch.cuda.is_available() else "cpu")
-        self.compute = torch.bfloat16 if on is not None else pick_compute(recipe.compute, self.device)
-        self.process = process if self.machine is None else round(CONTEXT)
-        self.limit = available_bytes() if self.machine is None else round(self.machine.memory)
+        self.recipe, self.plan, self.lineage, self.machine, self.answer = recipe, plan, lineage, machine, answer
+        self.process, self._known = process, known
+        self.device = torch.device("cuda" if machine is None and torch.cuda.is_available() else "cpu")
+        self.compute = pick_compute(recipe.compute, self.device) if machine is None else torch.bfloat16
+        self.limit = available_bytes() if machine is None else round(machine.memory)
 
     def forecast(self) -> Forecast | Unplanned:
         stage = self.plan.stage
@@ -139,17 +138,15 @@ class _Stage:
             stage.name,
             stage.type,
             demand.steps,
-            self._memory(weights, demand, lengths, rates, judges),
+            self._memory(weights, demand, rows, rates, judges),
             seconds_of_step(demand, rows, lengths, rates, len(demand.judges)),
             demand.scored_once * _mean_positions(rows) * rates.forward,
             assumed,
             self.limit,
         )
-        return (
-            forecast
-            if forecast.fits
-            else replace(forecast, remedy=self._remedy(weights, demand, lengths, rates, judges))
-        )
+        if forecast.fits:
+            return forecast
+        return replace(forecast, remedy=self._remedy(weights, demand, rows, rates, judges))
 
     def _why_no_model(self) -> str:
         if self.recipe.model is None or BASE in self.lineage.folders:
@@ -183,7 +180,7 @@ class _Stage:
         most = demand.asked.sampling.max_new_tokens
         if self.answer is not None:
             return [min(self.answer, most)], f"answers of {min(self.answer, most)} tokens, as said"
-        if self.on is None and self.lineage.untouched(self.plan.stage):
+        if self.machine is None and self.lineage.untouched(self.plan.stage):
             lengths = lengths_now(self.recipe.engine, policy, demand.asked)
             mean = sum(lengths) / len(lengths)
             return lengths, f"answers of {mean:.0f} tokens on average, as the model writes them now"
@@ -194,7 +191,7 @@ class _Stage:
         model: Policy | RewardModel,
         policy: Policy,
         demand: Demand,
-        rows: Sequence[Sequence[Row]],
+        rows: Steps,
         lengths: Sequence[int],
         weights: Weights,
     ) -> Rates:
@@ -225,24 +222,20 @@ class _Stage:
         folder = Path(name) if stage is None else self.lineage.model_of(stage)
         return 0 if folder is None or not folder.is_dir() else describe(folder).parameters * self.compute.itemsize
 
-    def _memory(
-        self, weights: Weights, demand: Demand, lengths: Sequence[int], rates: Rates, judges: int
-    ) -> Mapping[str, int]:
-        positions, actions = largest_batch(demand, lengths)
-        if not demand.lm_head:
-            actions = 0
+    def _memory(self, weights: Weights, demand: Demand, rows: Steps, rates: Rates, judges: int) -> Mapping[str, int]:
+        positions, actions = largest_batch(demand, rows)
         return memory_of(weights, demand, positions, actions, rates.activations, self.process, judges)
 
-    def _remedy(self, weights: Weights, demand: Demand, lengths: Sequence[int], rates: Rates, judges: int) -> str:
+    def _remedy(self, weights: Weights, demand: Demand, rows: Steps, rates: Rates, judges: int) -> str:
         """The nearest setting that fits: a smaller micro-batch, then checkpointing, then both."""
         name, budget = self.plan.stage.name, demand.tokens_per_microbatch
-        least = max((_least_budget(rows, demand) for rows in demand.rows_of(lengths)), default=0)
+        least = max((least_budget(some, demand.whole_groups) for some in rows), default=0)
         for checkpointed in dict.fromkeys((weights.checkpointed, True)):
             tried = replace(weights, checkpointed=checkpointed)
             said = ", activation_checkpointing = true" if checkpointed and not weights.checkpointed else ""
             for share in (1, 2, 4, 8, 16, 32, 64):
                 smaller = max(least, budget // share)
-                memory = self._memory(tried, replace(demand, tokens_per_microbatch=smaller), lengths, rates, judges)
+                memory = self._memory(tried, replace(demand, tokens_per_microbatch=smaller), rows, rates, judges)
                 if budget and sum(memory.values()) <= self.limit:
                     cut = f"{name}.tokens_per_microbatch = {smaller}" if smaller < budget else ""
                     return f"{cut}{said}".removeprefix(", ")
@@ -250,9 +243,7 @@ class _Stage:
         return f"nothing but a smaller model{adapter} or more memory"
 
 
-def seconds_of_step(
-    demand: Demand, rows: Sequence[Sequence[Row]], lengths: Sequence[int], rates: Rates, judges: int = 0
-) -> float:
+def seconds_of_step(demand: Demand, rows: Steps, lengths: Sequence[int], rates: Rates, judges: int = 0) -> float:
     """Of one step: sampling, scoring and learning one after the other. What a server takes is not known."""
     seconds, asked = 0.0, demand.asked
     if asked is not None:
@@ -267,7 +258,7 @@ def seconds_of_step(
     return seconds
 
 
-def _mean_positions(rows: Sequence[Sequence[Row]]) -> float:
+def _mean_positions(rows: Steps) -> float:
     """Of a row, its share of a prompt that others have too included."""
     taken = [row for some in rows for row in some]
     if not taken:
@@ -275,13 +266,3 @@ def _mean_positions(rows: Sequence[Sequence[Row]]) -> float:
     own = sum(len(row.tokens) for row in taken)
     shared = sum(sum({row.group: len(row.context) for row in some}.values()) for some in rows)
     return (own + shared) / len(taken)
-
-
-def _least_budget(rows: Sequence[Row], demand: Demand) -> int:
-    """The smallest micro-batch that holds each of the rows, or each group where these stay whole."""
-    if not demand.whole_groups:
-        return max(len(row.context) + len(row.tokens) for row in rows)
-    sizes: dict[int, int] = {}
-    for row in rows:
-        sizes[row.group] = sizes.get(row.group, len(row.context)) + len(row.tokens)
-    return max(sizes.values())

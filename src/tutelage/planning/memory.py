@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tutelage.data.packing import pack
-from tutelage.engines.pages import PAGE, pages_for
+from tutelage.data.packing import Row, pack
+from tutelage.engines import Request
+from tutelage.engines.native import CACHE_BYTES, SLOTS, most_pages
+from tutelage.engines.pages import PAGE
+from tutelage.functional.logprobs import largest_chunk
 from tutelage.planning.demand import Asked, Demand
-from tutelage.planning.rates import SLOTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
-
-_CHUNK = 512  # actions whose logits exist at once: at least so many, and fewer than twice as many
-_POOL = 2 << 30  # the native engine's pool takes no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +54,9 @@ class Weights:
         return self.layers * self.keys * self.compute
 
 
-def largest_batch(demand: Demand, lengths: Sequence[int]) -> tuple[int, int]:
-    """Positions and actions of the largest micro-batch of the steps that are looked at."""
-    batches = [
-        batch
-        for rows in demand.rows_of(lengths)
-        for batch in pack(rows, demand.tokens_per_microbatch, demand.whole_groups)
-    ]
+def largest_batch(demand: Demand, rows: Sequence[Sequence[Row]]) -> tuple[int, int]:
+    """Positions and actions of the largest micro-batch of these steps."""
+    batches = [batch for some in rows for batch in pack(some, demand.tokens_per_microbatch, demand.whole_groups)]
     if not batches:
         return 0, 0
     return max(len(batch.tokens_N) for batch in batches), max(len(batch.action_A) for batch in batches)
@@ -75,7 +70,6 @@ def memory_of(
     kept: float,
     process: int,
     judges: int = 0,
-    slots: int = SLOTS,
 ) -> Mapping[str, int]:
     """Bytes by what takes them.
 
@@ -97,26 +91,23 @@ def memory_of(
         found["activations"] = learners * round(_activations(weights, kept) * positions)
         found["backward"] = 2 * round(kept * positions / weights.layers)  # the gradients of what a layer keeps
         if demand.lm_head:
-            rows = actions if actions < _CHUNK else _CHUNK + actions % _CHUNK
-            found["logits"] = rows * weights.vocabulary * weights.compute
+            found["logits"] = largest_chunk(actions) * weights.vocabulary * weights.compute
     if demand.reference:
         found["reference"] = module + (4 * weights.all if demand.moving and weights.compute < 4 else 0)
     if judges:
         found["reward models"] = judges
     if demand.asked is not None:
-        found["keys and values"] = pool_bytes(weights, demand.asked, slots)
+        found["keys and values"] = pool_bytes(weights, demand.asked)
         if weights.packed:
             found["sampler's weights"] = module
     return found
 
 
-def pool_bytes(weights: Weights, asked: Asked, slots: int = SLOTS) -> int:
-    """Of the pages for as many sequences as are written side by side, the longest ones."""
+def pool_bytes(weights: Weights, asked: Asked) -> int:
+    """Of the native engine's pages for as many sequences as it decodes side by side, page 0 with them."""
     page = weights.key_bytes * PAGE
-    new = asked.sampling.max_new_tokens
-    full = sorted((len(prompt) // PAGE for prompt in asked.prompts), reverse=True)[: slots // asked.answers + 2]
-    own = max(pages_for(len(prompt) + new) - len(prompt) // PAGE for prompt in asked.prompts)
-    return page * min(_POOL // page, sum(full) + own * min(slots, asked.sequences) + 1)
+    requests = [Request(prompt, asked.answers, 0) for prompt in asked.prompts]
+    return page * (min(CACHE_BYTES // page - 1, most_pages(requests, asked.sampling, SLOTS)) + 1)
 
 
 def _activations(weights: Weights, kept: float) -> float:

@@ -10,15 +10,15 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from tutelage.data.packing import Row, pack
+from tutelage.data.packing import Row, least_budget, pack
 from tutelage.engines import Request, build_engine
+from tutelage.engines.native import SLOTS
 from tutelage.models import Policy, RewardModel
 from tutelage.planning.accelerators import LEARNING, SAMPLING, Accelerator
 from tutelage.planning.demand import Asked
 from tutelage.training import State
 from tutelage.types import Batch
 
-SLOTS = 128  # sequences that the native engine decodes side by side
 _PROBED = 1024  # positions of the rows that are learned from, or one row
 _SHORT, _LONG = 2, 10  # tokens of the answers that are sampled
 _WATCHED = 16  # prompts whose answers tell how long answers are
@@ -124,16 +124,8 @@ def published(machine: Accelerator, parameters: int, key_bytes: float, keys: int
 
 
 def _some(rows: Sequence[Row], whole_groups: bool) -> Batch:
-    """A batch of the first rows, as many as are probed."""
-    taken, size, groups = list[Row](), 0, set[int]()
-    for row in rows:
-        more = len(row.tokens) + (0 if row.group in groups else len(row.context))
-        if taken and size + more > _PROBED and not (whole_groups and row.group in groups):
-            break
-        taken.append(row)
-        groups.add(row.group)
-        size += more
-    return pack(taken, max(size, 1))[0]
+    """A batch of the first rows, of about as many positions as are probed."""
+    return pack(rows, max(_PROBED, least_budget(rows, whole_groups)), whole_groups)[0]
 
 
 def _score(model: Policy | RewardModel, batch: Batch) -> Tensor:
