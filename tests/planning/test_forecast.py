@@ -85,3 +85,15 @@ def test_the_command_writes_the_same_as_json(tmp_path: Path) -> None:
     alone = CliRunner().invoke(app, ["check", str(path), "--on", "h100"])
     assert isinstance(alone.exception, ConfigError)
     assert "add --plan" in str(alone.exception)
+
+
+def test_a_comparison_asks_what_its_first_contestant_is(tmp_path: Path) -> None:
+    """Before a stage has trained it, nobody knows how long its answers will be."""
+    compare = (
+        '[[stage]]\nname = "who"\ntype = "compare"\nenvironment = "sums"\nrewards = [{{ type = "task" }}]\n'
+        'sampling = {{ max_new_tokens = 5 }}\ncontestants = [{{ model = "{}" }}, {{ model = "{}" }}]\n'
+    )
+    told = [planned(tmp_path, SFT + compare.format(*pair))[1] for pair in (("base", "imitate"), ("imitate", "base"))]
+    first, second = (one.assumed for one in told if isinstance(one, Forecast))
+    assert "as the model writes them now" in first
+    assert second == "answers of 5 tokens, the most it allows"

@@ -1,7 +1,7 @@
 """What a run is. Imports no torch."""
 
 from tutelage.config.architecture import LEAST_VOCABULARY, Architecture, Tokenizer
-from tutelage.config.artefacts import LEAVES, Kind, check_used, newest, reads, references
+from tutelage.config.artefacts import LEAVES, Kind, check_used, reads, references
 from tutelage.config.figures import parts_of
 from tutelage.config.gates import condition
 from tutelage.config.guards import Guard, Guards, RlGuards
@@ -115,7 +115,6 @@ __all__ = [
     "metric_parts",
     "model_labels",
     "nearest",
-    "newest",
     "parts_of",
     "read_recipe",
     "read_suite",

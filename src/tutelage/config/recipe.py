@@ -47,12 +47,16 @@ class Recipe(Part):
         base = [] if self.model is None else [BASE]
         return [*base, *self.models, *(stage.name for stage in self.before(name) if LEAVES[stage.type] == "policy")]
 
+    def begins(self, stage: Stage) -> str | None:
+        """The name of the model that a stage begins with; None: the recipe's own, or nothing."""
+        return getattr(stage, "start", None) or newest(stage, self.before(stage.name))
+
     def root(self, stage: Stage) -> str | None:
         """Where a stage's model comes from in the end: "base", one of `models`, or a stage that made one."""
         if not isinstance(stage, ModelStage):
             return None if self.model is None else BASE
         before = {other.name: other for other in self.before(stage.name)}
-        begins = stage.start or newest(stage, tuple(before.values()))
+        begins = self.begins(stage)
         if begins is None:
             return stage.name if self.model is None else BASE
         return self.root(before[begins]) if begins in before else begins

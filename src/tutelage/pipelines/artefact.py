@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tutelage.config import BASE, ModelStage, Recipe, Stage, newest, references
+from tutelage.config import BASE, ModelStage, Recipe, Stage, references
 from tutelage.errors import RunFolderError
 from tutelage.pipelines.keys import Key
 from tutelage.stages import write_json
@@ -70,7 +70,7 @@ def seal(folder: Path, stage: str, kind: str, key: Key) -> Artefact:
 def given_models(stage: Stage, recipe: Recipe) -> list[str]:
     """The names of the models that a stage reads and that no stage made: "base", or of the recipe's `models`."""
     named = {reference.name for reference in references(stage, recipe.environments)}
-    if isinstance(stage, ModelStage) and stage.start is None and newest(stage, recipe.before(stage.name)) is None:
+    if isinstance(stage, ModelStage) and recipe.begins(stage) is None:
         named.add(BASE)
     known = [*([] if recipe.model is None else [BASE]), *recipe.models]
     return [name for name in known if name in named]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tutelage.config import BASE, ModelStage, PretrainStage, PruneStage, Recipe, Stage, newest
+from tutelage.config import BASE, CompareStage, ModelStage, PretrainStage, PruneStage, Recipe, Stage
 from tutelage.models.prune import prune
 from tutelage.stages import Plan, PretrainPlan, begin_from_nothing
 
@@ -43,18 +43,16 @@ class Lineage:
 
     def _begins(self, stage: Stage) -> str | None:
         """The name of what it begins with; None: the recipe's model, or nothing."""
-        if isinstance(stage, ModelStage) and stage.start is not None:
-            return stage.start
-        return newest(stage, self.recipe.before(stage.name))
+        if isinstance(stage, CompareStage):
+            return stage.contestants[0].model
+        return self.recipe.begins(stage)
 
     def _found(self, stage: Stage) -> Path | None:
-        if stage.type == "compare":
-            return self._of_name(stage.contestants[0].model)
-        if not isinstance(stage, ModelStage):
-            return None
         begins = self._begins(stage)
         if begins is not None:
             return self._of_name(begins)
+        if not isinstance(stage, ModelStage):
+            return None
         if self.recipe.model is not None:
             return self.folders.get(BASE)
         plan = next(plan for plan in self.plans if plan.stage.name == stage.name)

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field, PositiveFloat, PrivateAttr
 
-from tutelage.config import BASE, PreferenceStage, Recipe, Stage, newest
+from tutelage.config import BASE, PreferenceStage, Recipe, Stage
 from tutelage.data.chat import render_prompt
 from tutelage.data.packing import Row, pack
 from tutelage.errors import ConfigError
@@ -50,7 +50,7 @@ class ImplicitReward(Reward):
         made = next((one for one in recipe.before(stage.name) if one.name == self.model), None)
         if not isinstance(made, PreferenceStage):
             return
-        began = made.start or newest(made, recipe.before(made.name)) or BASE
+        began = recipe.begins(made) or BASE
         if self.reference != began:
             raise ConfigError(
                 f"{where}.reference: '{self.model}' has learned beside '{began}', so what it says is its log ratio to "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from tutelage.config import BASE, Recipe, RejectionStage, newest
+from tutelage.config import BASE, Recipe, RejectionStage
 from tutelage.environments import Environment
 from tutelage.errors import NothingToLearnError, RunFolderError
 from tutelage.rewards import Reward
@@ -158,7 +158,7 @@ def _origin(plan: RejectionPlan, run: StageRun) -> dict[str, Any]:
     stage = plan.stage
     if stage.by is not None:
         return {"stage": stage.name, "model": stage.by.model}
-    name = stage.start or newest(stage, run.recipe.before(stage.name)) or BASE
+    name = run.recipe.begins(stage) or BASE
     return {
         "stage": stage.name,
         "model": run.recipe.model if name == BASE else name,
