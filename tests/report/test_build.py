@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import time
 from html.parser import HTMLParser
 
 import pytest
@@ -148,12 +147,10 @@ def test_unicode(tmp_path):
     assert "答え は 四" in html
 
 
-def test_ten_thousand_samples_in_three_seconds_and_three_megabytes(tmp_path):
+def test_ten_thousand_samples_in_three_megabytes(tmp_path):
+    """How long it takes is measured by `python -m bench.report_pages`."""
     write_run(tmp_path, questions=200, steps=150)
-    began = time.process_time()
-    path = build_report(tmp_path)
-    assert time.process_time() - began < 3
-    assert path.stat().st_size < 3_000_000
+    assert build_report(tmp_path).stat().st_size < 3_000_000
 
 
 def test_a_folder_that_cannot_be_written_keeps_its_old_report(tmp_path):

@@ -136,10 +136,8 @@ def test_samples_are_scored_in_parallel_by_workers_that_stay():
     with RewardSuite(build_rewards([function("slow", name="slow"), function("process")], "r"), workers=4) as suite:
         groups = [group(*"abcdefgh")]
         suite.score(groups)
-        begun = time.perf_counter()
-        suite.score(groups)  # 8 x 0.2 s
-        assert time.perf_counter() - begun < 1.2
         first = {sample.rewards["function"] for sample in groups[0].samples}
+        assert len(first) > 1
         suite.score(groups)
         assert len(first | {sample.rewards["function"] for sample in groups[0].samples}) <= 4
 
