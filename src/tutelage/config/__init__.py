@@ -2,11 +2,41 @@
 
 from tutelage.config.architecture import LEAST_VOCABULARY, Architecture, Tokenizer
 from tutelage.config.artefacts import LEAVES, Kind, check_used, reads, references
+from tutelage.config.data_stages import (
+    LabelStage,
+    PositionsStage,
+    Principle,
+    RejectionStage,
+    ReviseStage,
+    Rule,
+    StepLabels,
+    Teacher,
+)
 from tutelage.config.figures import parts_of
 from tutelage.config.gates import condition
 from tutelage.config.guards import Guard, Guards, RlGuards
+from tutelage.config.learning_stages import (
+    ControlStage,
+    PreferenceStage,
+    PretrainStage,
+    PruneStage,
+    RewardModelStage,
+    RlStage,
+    SftStage,
+)
 from tutelage.config.part import Part, Table, build, load_object, nearest, validate
 from tutelage.config.recipe import BASE, Recipe, read_recipe
+from tutelage.config.reporting_stages import (
+    CompareStage,
+    Contestant,
+    EvaluateStage,
+    PerplexityStage,
+    PlayStage,
+    PredictStage,
+    SycophancyStage,
+    Thought,
+    metric_parts,
+)
 from tutelage.config.settings import (
     Checkpoints,
     Correction,
@@ -23,34 +53,8 @@ from tutelage.config.settings import (
     TrustRegion,
 )
 from tutelage.config.shipped import find_recipe, find_suite, first_comment, shipped_recipes, shipped_suites
-from tutelage.config.stages import (
-    CompareStage,
-    Contestant,
-    ControlStage,
-    EvaluateStage,
-    LabelStage,
-    ModelStage,
-    PerplexityStage,
-    PlayStage,
-    PositionsStage,
-    PredictStage,
-    PreferenceStage,
-    PretrainStage,
-    Principle,
-    PruneStage,
-    RejectionStage,
-    ReviseStage,
-    RewardModelStage,
-    RlStage,
-    Rule,
-    SftStage,
-    Stage,
-    StepLabels,
-    SycophancyStage,
-    Teacher,
-    Thought,
-    metric_parts,
-)
+from tutelage.config.stage_base import ModelStage
+from tutelage.config.stages import Stage
 from tutelage.config.suite import Suite, model_labels, read_suite
 
 __all__ = [

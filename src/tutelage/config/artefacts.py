@@ -8,7 +8,8 @@ from typing import Final, Literal, cast
 
 from tutelage.config.figures import parts_of
 from tutelage.config.part import Table
-from tutelage.config.stages import ModelStage, Stage
+from tutelage.config.stage_base import ModelStage
+from tutelage.config.stages import Stage
 from tutelage.errors import ConfigError
 
 Kind = Literal["policy", "reward model", "judged answers", "conversations", "prompts", "control policy", "report"]

@@ -5,24 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from tutelage.config.data_stages import LabelStage, RejectionStage, ReviseStage
 from tutelage.config.gates import condition
+from tutelage.config.learning_stages import PreferenceStage, PretrainStage, RewardModelStage, SftStage
 from tutelage.config.part import Table, nearest
-from tutelage.config.stages import (
+from tutelage.config.reporting_stages import (
     CompareStage,
     EvaluateStage,
-    LabelStage,
     PerplexityStage,
     PlayStage,
     PredictStage,
-    PreferenceStage,
-    PretrainStage,
-    RejectionStage,
-    ReviseStage,
-    RewardModelStage,
-    SftStage,
-    Stage,
     SycophancyStage,
 )
+from tutelage.config.stages import Stage
 from tutelage.errors import ConfigError
 
 

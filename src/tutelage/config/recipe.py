@@ -15,9 +15,12 @@ from pydantic import Field
 
 from tutelage.config.artefacts import LEAVES, check_artefacts, newest
 from tutelage.config.figures import check_gates
+from tutelage.config.learning_stages import ControlStage, PretrainStage
 from tutelage.config.part import Part, Table, nearest, validate
 from tutelage.config.repeat import unrolled
-from tutelage.config.stages import CompareStage, ControlStage, ModelStage, Name, PlayStage, PretrainStage, Stage
+from tutelage.config.reporting_stages import CompareStage, PlayStage
+from tutelage.config.stage_base import ModelStage, Name
+from tutelage.config.stages import Stage
 from tutelage.errors import ConfigError
 
 BASE = "base"  # instead of a stage's name: the recipe's model

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from tutelage.config.part import Part, Table, validate
 from tutelage.config.recipe import BASE, Recipe, apply_to_stages, checked_recipe, read_toml
-from tutelage.config.stages import Name
+from tutelage.config.stage_base import Name
 from tutelage.errors import ConfigError
 
 _TYPES: Final = ("evaluate", "perplexity", "sycophancy", "compare")
