@@ -11,8 +11,11 @@ import pytest
 from tests.pipelines.parts import EVALUATE, RL, SFT, recipe_text, tiny_model_folder
 from tutelage.config import read_recipe
 from tutelage.errors import ConfigError
+from tutelage.models import describe
+from tutelage.models.loading import load_tokenizer
 from tutelage.pipelines import plan_recipe
 from tutelage.planning import Forecast, Unplanned, forecast
+from tutelage.planning.accelerators import ACCELERATORS, LEARNING
 
 _module = import_module("tutelage.planning.forecast")  # the package has the function by that name
 
@@ -45,6 +48,21 @@ def test_answers_are_as_long_as_is_said(tmp_path: Path) -> None:
     assert isinstance(long, Forecast)
     assert short.seconds < long.seconds
     assert short.memory["keys and values"] == long.memory["keys and values"]  # there is room for the longest anyway
+
+
+def test_texts_that_are_shown_beside_the_samples_take_time(tmp_path: Path) -> None:
+    """Four updates of three texts each, by the accelerator's figures."""
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "one.txt").write_text("12 + 30")
+    source = f'{{ source = {{ type = "text", path = "{tmp_path}/texts" }}, sequences_per_update = 3 }}'
+    (plain,), (beside,) = (planned(tmp_path, RL + more, on="h100") for more in ("", f"pretraining = {source}\n"))
+    assert isinstance(plain, Forecast)
+    assert isinstance(beside, Forecast)
+    folder = tmp_path / "model"
+    positions = 4 * 3 * (len(load_tokenizer(folder)("12 + 30").input_ids) + 1)  # and the end
+    machine = ACCELERATORS["h100"]
+    seconds = positions * 6 * describe(folder).parameters / (machine.flops * LEARNING)
+    assert beside.seconds - plain.seconds == pytest.approx(seconds, rel=1e-6)
 
 
 def test_what_does_not_fit_is_refused_with_the_nearest_that_does(tmp_path: Path, monkeypatch) -> None:

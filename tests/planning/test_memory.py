@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -102,7 +104,9 @@ def test_a_step_adds_up_sampling_scoring_and_learning() -> None:
     asked = Asked(((1, 2, 3), (6,)), 1, Sampling(max_new_tokens=4))
     demand = Demand(3, lambda lengths: [ROWS], 100, passes=2, updates=4, forwards=1, asked=asked)
     rates = Rates(learn=1.0, forward=0.1, update=10.0, activations=0.0, prefill=0.01, token=0.001)
-    assert seconds_of_step(demand, [ROWS], [4], rates) == pytest.approx(26 * 2.1 + 40 + 0.04 + 4 * 0.001)
+    seconds = 26 * 2.1 + 40 + 0.04 + 4 * 0.001
+    assert seconds_of_step(demand, [ROWS], [4], rates) == pytest.approx(seconds)
+    assert seconds_of_step(replace(demand, shown=7.0), [ROWS], [4], rates) == pytest.approx(seconds + 4 * 7)
 
 
 def test_published_figures_are_operations_by_the_share_that_is_reached() -> None:

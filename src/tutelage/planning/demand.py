@@ -25,6 +25,7 @@ from tutelage.stages import (
     SftPlan,
     render_rows,
     rows_of_prompts,
+    text_rows,
 )
 from tutelage.types import Prompt
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 8  # steps whose rows are looked at, from the first one on
 _ASKED_AT_MOST = 512  # prompts of a stage that asks all of them at once, which are looked at; the others are like them
+_SHOWN_AT_MOST = 512  # texts of a stage's `pretraining`, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Demand:
     whole_groups: bool = False
     passes: int = 1  # how often a step learns from its rows
     updates: int = 1  # of the weights, in a step
+    shown: float = 0.0  # positions of other texts that the policy learns from in each update
     forwards: int = 0  # of the rows without a gradient: by the policy before it moves, by a reference
     scored_once: int = 0  # rows that are scored before the first step
     asked: Asked | None = None
@@ -97,7 +100,7 @@ def demand_of(
         case RewardModelPlan(stage=stage) | PreferencePlan(stage=stage):
             return _of_judged(plan, tokenizer, context, seed, answer)
         case RlPlan():
-            return _of_rl(plan, recipe, tokenizer, seed)
+            return _of_rl(plan, recipe, tokenizer, context, seed)
         case EvaluatePlan(stage=stage):
             return _of_asking(plan.prompts, tokenizer, 1 if stage.sampling.greedy else stage.samples, stage.sampling)
         case LabelPlan(stage=stage) | RejectionPlan(stage=stage):
@@ -135,7 +138,7 @@ def _of_judged(
     )
 
 
-def _of_rl(plan: RlPlan, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int) -> Demand:
+def _of_rl(plan: RlPlan, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, context: int, seed: int) -> Demand:
     stage, algorithm = plan.stage, plan.algorithm
     prompts = _prompts_of(plan.prompts, stage.prompts_per_step, seed, tokenizer)
     critic = algorithm.needs_critic
@@ -157,6 +160,7 @@ def _of_rl(plan: RlPlan, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, see
         whole_groups=algorithm.compares,
         passes=stage.epochs,
         updates=plan.updates,
+        shown=_shown(plan, tokenizer, context),
         forwards=int(plan.scores_itself) + int(algorithm.needs_reference),
         asked=Asked(prompts, stage.completions_per_prompt, stage.longest_sampling),
         rounds=1 + int(algorithm.needs_greedy),
@@ -165,6 +169,15 @@ def _of_rl(plan: RlPlan, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, see
         critic=critic is not None and critic.kind == "model",
         judges=tuple(judges),
     )
+
+
+def _shown(plan: RlPlan, tokenizer: PreTrainedTokenizerBase, context: int) -> float:
+    """Positions of the texts of one update, as long as some of them are."""
+    settings = plan.stage.pretraining
+    rows = text_rows(replace(plan, texts=plan.texts[:_SHOWN_AT_MOST]), tokenizer, context)
+    if settings is None or not rows:
+        return 0.0
+    return settings.sequences_per_update * sum(len(row.context) + len(row.tokens) for row in rows) / len(rows)
 
 
 def _of_asking(

@@ -254,7 +254,7 @@ def seconds_of_step(demand: Demand, rows: Steps, lengths: Sequence[int], rates: 
         positions = _mean_positions(rows) * sum(map(len, rows)) / len(rows)
         learners = 2 if demand.critic else 1
         seconds += positions * (demand.passes * learners * rates.learn + (demand.forwards + judges) * rates.forward)
-        seconds += demand.updates * learners * rates.update
+        seconds += demand.updates * (learners * rates.update + demand.shown * rates.learn)
     return seconds
 
 
