@@ -14,7 +14,7 @@ from tutelage.engines import Request
 from tutelage.engines.native import NativeEngine
 from tutelage.errors import ConfigError
 from tutelage.models import Policy
-from tutelage.planning.accelerators import ACCELERATORS, LEARNING, accelerator
+from tutelage.planning.accelerators import ACCELERATORS, LEARNING, SAMPLING, accelerator
 from tutelage.planning.demand import Asked, Demand
 from tutelage.planning.forecast import seconds_of_step
 from tutelage.planning.memory import Weights, largest_batch, memory_of, pool_bytes
@@ -111,9 +111,13 @@ def test_a_step_adds_up_sampling_scoring_and_learning() -> None:
 
 def test_published_figures_are_operations_by_the_share_that_is_reached() -> None:
     machine = ACCELERATORS["h100"]
-    rates = published(machine, 10**9, 1e5, 100, 0.0)
+    rates = published(machine, 10**9, 20, 1e5, 100, 0.0)
     assert rates.learn == pytest.approx(6e9 / (989e12 * LEARNING))
     assert rates.learn == pytest.approx(3 * rates.forward)
+    assert rates.token == pytest.approx(20e-4)  # launches, of so small a model
+    assert rates.token > 2e9 / (machine.bandwidth * SAMPLING)
+    large = published(machine, 10**10, 20, 1e5, 100, 0.0)
+    assert large.token == pytest.approx(2e10 / (machine.bandwidth * SAMPLING))
 
 
 def test_an_accelerator_without_figures_is_refused() -> None:

@@ -78,9 +78,14 @@ def _table(stages: Sequence[Forecast | Unplanned]) -> Table:
 
 def _in_all(stages: Sequence[Forecast | Unplanned], on: str | None) -> str:
     planned = [one for one in stages if isinstance(one, Forecast)]
-    total, peak = sum(one.total for one in planned), max((one.peak for one in planned), default=0)
+    if not planned:
+        return "no stage could be planned"
+    total, peak = sum(one.total for one in planned), max(one.peak for one in planned)
     where = "as probed on this machine" if on is None else f"by the published figures of {on}, not measured"
-    return f"in all {duration(total)} and {peak / _GB:.1f} GB, {where}; see docs/planning.md for what is left out"
+    partly = "" if len(planned) == len(stages) else f" for {len(planned)} of {len(stages)} stages"
+    return (
+        f"in all {duration(total)} and {peak / _GB:.1f} GB{partly}, {where}; see docs/planning.md for what is left out"
+    )
 
 
 def _refuse_what_does_not_fit(stages: Sequence[Forecast | Unplanned]) -> None:

@@ -17,7 +17,7 @@ from tutelage.planning.accelerators import CONTEXT, Accelerator, accelerator
 from tutelage.planning.demand import Asked, Demand, demand_of
 from tutelage.planning.lineage import Lineage
 from tutelage.planning.memory import Weights, largest_batch, memory_of
-from tutelage.planning.rates import Rates, lengths_now, probe_learning, probe_sampling, published
+from tutelage.planning.rates import Rates, lengths_now, probe_activations, probe_learning, probe_sampling, published
 from tutelage.seeds import derive_seed
 from tutelage.stages import Plan, RewardModelPlan
 from tutelage.training import State
@@ -195,19 +195,18 @@ class _Stage:
         lengths: Sequence[int],
         weights: Weights,
     ) -> Rates:
-        """Of the probe; or of the figures, with the activations that the probe counts."""
-        rates, asked = Rates(0.0, 0.0, 0.0, 0.0), demand.asked
-        sampled = (0.0, 0.0, 0.0)
-        if asked is not None and self.machine is None:
-            sampled = self._sampled(policy, asked)
+        """Of the probe; or of the figures, with the activations that a forward pass here counts."""
+        asked = demand.asked
+        if self.machine is not None:
+            keys = 0 if asked is None else max(map(len, asked.prompts)) + max(lengths) // 2
+            kept = probe_activations(model, rows[0], demand.whole_groups) if rows else 0.0
+            return published(self.machine, weights.all, weights.layers, weights.key_bytes, keys, kept)
+        prefill, token, sequence = (0.0, 0.0, 0.0) if asked is None else self._sampled(policy, asked)
+        rates = Rates(0.0, 0.0, 0.0, 0.0)
         if rows:
             settings = self.plan.stage.optimizer  # pyright: ignore[reportAttributeAccessIssue]
             rates = probe_learning(model, State(model, settings), rows[0], demand.whole_groups)  # pyright: ignore[reportArgumentType]
-        if self.machine is None:
-            prefill, token, sequence = sampled
-            return replace(rates, prefill=prefill, token=token, sequence=sequence)
-        keys = 0 if asked is None else max(map(len, asked.prompts)) + max(lengths) // 2
-        return published(self.machine, weights.all, weights.key_bytes, keys, rates.activations)
+        return replace(rates, prefill=prefill, token=token, sequence=sequence)
 
     def _sampled(self, policy: Policy, asked: Asked) -> tuple[float, float, float]:
         """Probed once for all stages that ask a model of this shape alike."""

@@ -20,6 +20,8 @@ from tutelage.training import State
 from tutelage.types import Batch
 
 _PROBED = 1024  # positions of the rows that are learned from, or one row
+_COUNTED = 128  # positions, or one row, where only bytes are asked: a processor may be slow in another machine's type
+_LAUNCHED = 1e-4  # seconds that a layer takes however little it computes: some twenty launches of 5 microseconds
 _SHORT, _LONG = 2, 10  # tokens of the answers that are sampled
 _WATCHED = 16  # prompts whose answers tell how long answers are
 
@@ -50,15 +52,23 @@ class Rates:
 
 def probe_learning(model: Policy | RewardModel, state: State, rows: Sequence[Row], whole_groups: bool) -> Rates:
     """Learns a little from some of these rows. The weights are changed: the model must be one to throw away."""
-    batch = _some(rows, whole_groups)
+    batch = _some(rows, whole_groups, _PROBED)
     positions = len(batch.tokens_N)
-    kept = _kept_bytes(model, batch)  # the first pass, whose time is not counted
+    kept, scores = _kept_bytes(model, batch)
+    scores.sum().backward()  # the first pass, whose time is not counted
+    model.collect_gradients()
     learn = _seconds(lambda: _learn(model, batch))
     with torch.no_grad():
         forward = _seconds(lambda: _score(model, batch))
     _update(state)
     update = _seconds(lambda: _update(state))
     return Rates(learn / positions, forward / positions, update, kept / positions)
+
+
+def probe_activations(model: Policy | RewardModel, rows: Sequence[Row], whole_groups: bool) -> float:
+    """Bytes that a position of a micro-batch keeps for the backward pass, by a forward pass of some of these rows."""
+    batch = _some(rows, whole_groups, _COUNTED)
+    return _kept_bytes(model, batch)[0] / len(batch.tokens_N)
 
 
 def probe_sampling(wish: str, policy: Policy, asked: Asked) -> tuple[float, float, float]:
@@ -102,11 +112,13 @@ def lengths_now(wish: str, policy: Policy, asked: Asked) -> list[int]:
     return [len(one.tokens) for (one,) in engine.generate(requests, asked.sampling)]
 
 
-def published(machine: Accelerator, parameters: int, key_bytes: float, keys: int, activations: float) -> Rates:
+def published(
+    machine: Accelerator, parameters: int, layers: int, key_bytes: float, keys: int, activations: float
+) -> Rates:
     """What an accelerator's figures come to.
 
     Args:
-        parameters: of the model.
+        parameters, layers: of the model.
         key_bytes: of the keys and values of one token.
         keys: of a sequence, halfway through its answer.
         activations: bytes a position.
@@ -115,17 +127,18 @@ def published(machine: Accelerator, parameters: int, key_bytes: float, keys: int
     return Rates(
         learn=6 * parameters / flops,
         forward=2 * parameters / flops,
-        update=20 * parameters / bandwidth,  # reads and writes masters and moments, writes the rounded weights
+        # Reads and writes masters and moments, writes the rounded weights; and forward and backward are launched.
+        update=20 * parameters / bandwidth + 3 * layers * _LAUNCHED,
         activations=activations,
         prefill=2 * parameters / flops,
-        token=2 * parameters / bandwidth,
+        token=max(2 * parameters / bandwidth, layers * _LAUNCHED),
         sequence=key_bytes * keys / bandwidth + 2 * parameters / flops,
     )
 
 
-def _some(rows: Sequence[Row], whole_groups: bool) -> Batch:
-    """A batch of the first rows, of about as many positions as are probed."""
-    return pack(rows, max(_PROBED, least_budget(rows, whole_groups)), whole_groups)[0]
+def _some(rows: Sequence[Row], whole_groups: bool, positions: int) -> Batch:
+    """A batch of the first rows, of about so many positions."""
+    return pack(rows, max(positions, least_budget(rows, whole_groups)), whole_groups)[0]
 
 
 def _score(model: Policy | RewardModel, batch: Batch) -> Tensor:
@@ -144,8 +157,8 @@ def _update(state: State) -> None:
     state.publish()
 
 
-def _kept_bytes(model: Policy | RewardModel, batch: Batch) -> int:
-    """Bytes that a forward pass keeps for its backward pass, weights aside. Both are gone through."""
+def _kept_bytes(model: Policy | RewardModel, batch: Batch) -> tuple[int, Tensor]:
+    """Bytes that a forward pass keeps for its backward pass, weights aside; and what it found."""
     module = model.module if isinstance(model, Policy) else model.body.module
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, int] = {}
@@ -158,9 +171,7 @@ def _kept_bytes(model: Policy | RewardModel, batch: Batch) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         scores = _score(model, batch)
-    scores.sum().backward()
-    model.collect_gradients()
-    return sum(kept.values())
+    return sum(kept.values()), scores
 
 
 def _seconds(do: Callable[[], object]) -> float:
