@@ -12,7 +12,7 @@ from tests.pipelines.parts import EVALUATE, recipe_text, tiny_model_folder
 from tutelage.config import read_recipe
 from tutelage.errors import ConfigError, RunFolderError
 from tutelage.evaluation import interquartile_mean, stratified_bootstrap
-from tutelage.pipelines import aggregate, run_seeds, runs_in
+from tutelage.pipelines import aggregate, resume_run, run_seeds, runs_in
 from tutelage.training import Quiet
 
 
@@ -62,3 +62,5 @@ def test_seeds_run_one_after_the_other_and_stand_when_they_are_finished(tmp_path
     assert [result.stat().st_mtime_ns for result in results] == written
     with pytest.raises(RunFolderError, match="holds a single run"):
         run_seeds(recipe, folders[0], 2, Quiet())
+    with pytest.raises(RunFolderError, match=r"several seeds.*seed-3, or give `tutelage run RECIPE --seeds N --out"):
+        resume_run(tmp_path / "out", Quiet())

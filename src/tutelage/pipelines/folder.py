@@ -85,10 +85,20 @@ class RunFolder:
         try:
             table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunFolderError(f"{self.path}: no run lies here (no recipe.json)") from None
+            raise RunFolderError(f"{self.path}: no run lies here (no recipe.json){self._several()}") from None
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{path}: cannot be read: {error}") from None
         return validate(Recipe, table.get("recipe"), str(path))
+
+    def _several(self) -> str:
+        """What to do where runs of several seeds lie in it; "" where none do."""
+        runs = sorted(self.path.glob("seed-*/recipe.json"))
+        if not runs:
+            return ""
+        return (
+            f"; runs of several seeds do: name one, such as {runs[0].parent}, or give `tutelage run RECIPE --seeds N "
+            f"--out {self.path}` again, which goes on where it was"
+        )
 
     def stage(self, index: int, stage: Stage) -> Path:
         """The folder of a stage; `index` from 0. Where the stage stood in another place before, it moves with it."""
