@@ -9,7 +9,7 @@ from typing import Any
 from bench.alternate import Program
 from bench.compare import Row, compare, markdown, ratio, table
 from bench.inputs import model_folder, prompts
-from bench.settings import BF16, EVERY, MODEL, SHIPPED, Settings, Variant
+from bench.settings import BOTH, EVERY, MODEL, SHIPPED, Settings, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Case:
     completions: int
     new_tokens: int
     model: str = MODEL
-    variants: tuple[Variant, ...] = BF16
+    variants: tuple[Variant, ...] = BOTH
     activation_checkpointing: bool = False  # ours; the peer's is its variant's
 
     @property

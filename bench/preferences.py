@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from bench.alternate import Program
 from bench.compare import Row, compare, table
 from bench.inputs import Writer, model_folder
-from bench.settings import BF16, Settings
+from bench.settings import BOTH, Settings
 
 
 def run(settings: Settings) -> Iterator[Row]:
@@ -27,7 +27,7 @@ def run(settings: Settings) -> Iterator[Row]:
         "tokens_per_microbatch": 4096,
     }
     ours = Program("ours", "bench.ours.preference", spec)
-    variants = BF16 if settings.peer else ()
+    variants = BOTH if settings.peer else ()
     for words, beforehand in (("in every step", False), ("beforehand", True)):
         case = {
             "case": f"{len(spec['pairs'])} pairs of {tokens} + {tokens} tokens, the peer's reference {words}",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from bench.alternate import Program
 from bench.compare import Row, compare, table
 from bench.inputs import Writer, model_folder
-from bench.settings import BF16, Settings
+from bench.settings import BOTH, Settings
 
 LORA = {"rank": 16, "alpha": 32}  # on all linear layers
 
@@ -36,7 +36,7 @@ def run(settings: Settings) -> Iterator[Row]:
     ):
         case = {"case": f"{whole}, {words}", "model": settings.model()}
         asked = {**spec, "packing": packing, "lora": lora}
-        variants = BF16 if settings.peer else ()
+        variants = BOTH if settings.peer else ()
         peers = [variant.program("bench.peer.sft", asked, settings.peer) for variant in variants]
         if peers or not packing:
             yield from compare(case, Program("ours", "bench.ours.sft", asked), peers, settings, same_loss=True)
