@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from tutelage.errors import RunFolderError
 from tutelage.pipelines import resume_run
 from tutelage.pipelines.folder import RunFolder
 from tutelage.training import Quiet, State, load_checkpoint
-from tutelage.training.checkpoint import Snapshot, write_checkpoint
+from tutelage.training.checkpoint import Snapshot, discard_after, write_checkpoint
 
 
 def at_step(step: int) -> State:
@@ -68,6 +69,23 @@ def test_killed_at_any_instant_of_saving_or_pruning_the_newest_checkpoint_is_who
         for master in state.policy.masters.values():
             assert bool((master == newest).all())
             assert bool((state.optimizer.state[master]["exp_avg"] == newest).all())
+
+
+def test_killed_while_it_removes_a_checkpoint_none_is_left_in_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        write_checkpoint(Snapshot.of(at_step(step), {}), tmp_path, 2)
+
+    def killed(path: Path, **_: object) -> None:
+        if path.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            discard_after(tmp_path, 1)
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-000001"]
 
 
 def test_a_lock_dies_with_its_holder_whatever_stands_in_the_file(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 
+from tests.pipelines.test_refusals import files_of_at_most
 from tutelage.errors import MissingExtraError, RunFolderError
 from tutelage.training import trackers
 from tutelage.training.metrics import MEANINGS, Metrics, meaning
@@ -84,6 +85,15 @@ def test_a_full_disk_warns_once_and_training_goes_on(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         metrics.write("rl", 2, {"reward": 0.2})
+
+
+def test_half_a_line_is_taken_back(tmp_path):
+    metrics = Metrics(tmp_path)
+    metrics.write("rl", 1, {"reward": 0.1})
+    with files_of_at_most(metrics.offset + 9), pytest.warns(RuntimeWarning, match="disk is full"):
+        metrics.write("rl", 2, {"reward": 0.2})
+    metrics.write("rl", 3, {"reward": 0.3})
+    assert [row["step"] for row in rows(tmp_path)] == [1, 3]
 
 
 def test_a_missing_folder_is_refused(tmp_path):
