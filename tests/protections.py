@@ -102,8 +102,8 @@ def whole(tree: Path, protections: Sequence[Protection]) -> dict[str, str]:
 def verdict(tree: Path, protection: Protection, before: dict[str, str]) -> tuple[bool, str]:
     """Is all well with a protection, and what became of its test without it."""
     own = [outcome for name, outcome in before.items() if protection.test in (name, name.partition("[")[0])]
-    if "FAILED" in own or "ERROR" in own:
-        return False, "it fails anyway"
+    if not own or "FAILED" in own or "ERROR" in own:
+        return False, "NO: it does not pass with the protection either"
     if "PASSED" not in own:
         return True, "left out: skipped on this machine"
     take_out(tree, protection)
@@ -114,9 +114,16 @@ def verdict(tree: Path, protection: Protection, before: dict[str, str]) -> tuple
     if ended.code is None:
         return protection.hangs > 0, "yes: it hangs" if protection.hangs else "NO: it hangs"
     if found := NO_PROOF.search(ended.said):
-        return False, f"no proof: {found[0]}{ended.said[found.end() :].splitlines()[0]}"
-    failed = ended.code == 1 and any(outcome == "FAILED" for _, outcome in _OUTCOME.findall(ended.said))
-    return failed, "yes" if failed else f"NO (pytest ended with {ended.code})"
+        return False, f"NO: {found[0]}{ended.said[found.end() :].splitlines()[0]}"
+    if ended.code != 1:
+        return False, f"NO: pytest ended with {ended.code}"
+    return True, f"yes: `{_first_complaint(ended.said)}`"
+
+
+def _first_complaint(said: str) -> str:
+    """What the first failure says, as far as it fits into a table."""
+    found = re.search(r"^E +(.*)$", said, re.MULTILINE)
+    return (found[1] if found else "").translate({ord("|"): "/", ord("`"): "'"})[:90]
 
 
 def rows(protections: Sequence[Protection]) -> Iterator[tuple[bool, str]]:

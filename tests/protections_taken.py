@@ -315,7 +315,7 @@ TAKEN: Final = (
             "mean_P1 = above_PG.sum(1, keepdim=True) / count_P1.clamp(min=1)",
             "mean_P1 = above_PG.sum(1, keepdim=True) / valid_PG.shape[1]",
         ),
-        by="functional/test_advantages.py::test_one_valid_sample_teaches_nothing_and_none_neither",
+        by="functional/test_advantages.py::test_by_hand",
     ),
     _out(
         23, "asking others in their place",
@@ -434,8 +434,18 @@ TAKEN: Final = (
         by="pipelines/test_secrets.py::test_a_whole_run_folder_holds_no_secret",
     ),
     _out(
-        30, "refusing a key in a recipe",
+        30, "refusing a key in the place of its variable's name",
         ("config/settings.py", '    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", variable):\n', "    if not variable:\n"),
+        ("rewards/chat_server.py", "if variable is not None and not os.environ.get(variable):", 'if variable == "":'),
+        by="pipelines/test_secrets.py::test_a_key_in_a_recipe_is_refused_before_a_folder_is_made",
+    ),
+    _out(
+        30, "refusing a key in a server's address",
+        (
+            "config/settings.py",
+            '    if not re.match(r"https?://[^\\s/?#@]+(?:/[^?#@\\s]*)?$", url):\n',
+            "    if not url:\n",
+        ),
         by="pipelines/test_secrets.py::test_a_key_in_a_recipe_is_refused_before_a_folder_is_made",
     ),
     _out(

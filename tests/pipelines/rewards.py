@@ -37,8 +37,9 @@ class Digits(Reward):
 
 
 def leaves_a_child(prompt: Prompt, sample: Sample) -> float:
-    """Starts something that outlives it, as graders do."""
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99.0625)"])
+    """Starts something that outlives it, as graders do. It keeps no stream open, which somebody would wait for."""
+    nothing = subprocess.DEVNULL
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99.0625)"], stdout=nothing, stderr=nothing)
     return share_of_digits(prompt, sample)
 
 

@@ -175,7 +175,7 @@ for _ in range(12):
         break
 kept = bytearray(os.urandom(1)) * (60 << 20)
 time.sleep(60)
-""", ends=("memory", "time", 1)),
+""", ends=("memory", 1)),
     Attack("memory that no process counts", """
 def fill():
     held = []
