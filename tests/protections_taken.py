@@ -162,7 +162,7 @@ TAKEN: Final = (
         by="rewards/test_background.py::test_what_stops_the_sampling_abandons_the_scoring_and_kills_its_workers",
     ),
     _out(
-        15, "looking at the loss",
+        15, "naming the term of a loss that is not finite",
         ("training/update.py", "if not math.isfinite(value):", "if value is None:"),
         by="training/test_finite.py::test_a_term_that_is_not_finite_is_named",
     ),
