@@ -28,6 +28,8 @@ from tutelage.types import Group, Prompt
 
 Scores = dict[str, list[float | None]]  # of each prompt, its samples'
 
+_PORTION = 8  # prompts whose answers are scored between two words of progress
+
 
 @dataclass(frozen=True, slots=True)
 class ComparePlan:
@@ -56,6 +58,9 @@ def run_compare(plan: ComparePlan, run: StageRun) -> Result:
     found: dict[str, dict[str, Any]] = {}
     by_judge: dict[str, dict[str, Scores]] = {}
     answered = [_answers(plan, run, contestant) for contestant in stage.contestants]
+    run.progress.note(
+        f"{stage.name}: judging {sum(len(group.samples) for groups, _ in answered for group in groups)} answers"
+    )
     with RewardSuite(rewards, stage.reward_timeout) as suite:
         suite.score(_side_by_side([groups for groups, _ in answered]))
         for contestant, (groups, kl) in zip(stage.contestants, answered, strict=True):
@@ -127,8 +132,11 @@ def _side_by_side(answers: Sequence[Sequence[Group]]) -> list[Group]:
 
 def _chosen_by(name: str, groups: Sequence[Group], plan: ComparePlan, run: StageRun) -> list[tuple[Group, list[float]]]:
     """Each group with what the reward model makes of its answers: of steps the worst, and none is worse than any."""
-    model = run.load_reward_model(name)
-    found = score_answers(model, _rows(groups), plan.stage.tokens_per_microbatch)
+    model, found = run.load_reward_model(name), list[float | None]()
+    wanted = sum(len(group.samples) for group in groups)
+    for start in range(0, len(groups), _PORTION):
+        found += score_answers(model, _rows(groups[start : start + _PORTION]), plan.stage.tokens_per_microbatch)
+        run.progress.progress(len(found), wanted, f"answers scored by {name}")
     scores = iter([-math.inf if score is None else score for score in found])
     return [(group, [next(scores) for _ in group.samples]) for group in groups]
 
