@@ -20,6 +20,11 @@ from tutelage.stages import Result, write_json
 _PACKAGES = ("tutelage", "torch", "transformers", "safetensors", "numpy", "tokenizers")
 
 
+def seed_folders(folder: Path) -> list[Path]:
+    """Where the runs of several seeds lie in a folder, in their seeds' order."""
+    return sorted(folder.glob("seed-*"), key=lambda path: (len(path.name), path.name))
+
+
 class RunFolder:
     """A run's folder, locked by this process while it is open. The lock dies with the process: none can be stale."""
 
@@ -92,11 +97,11 @@ class RunFolder:
 
     def _several(self) -> str:
         """What to do where runs of several seeds lie in it; "" where none do."""
-        runs = sorted(self.path.glob("seed-*/recipe.json"))
+        runs = [folder for folder in seed_folders(self.path) if (folder / "recipe.json").exists()]
         if not runs:
             return ""
         return (
-            f"; runs of several seeds do: name one, such as {runs[0].parent}, or give `tutelage run RECIPE --seeds N "
+            f"; runs of several seeds do: name one, such as {runs[0]}, or give `tutelage run RECIPE --seeds N "
             f"--out {self.path}` again, which goes on where it was"
         )
 

@@ -11,7 +11,7 @@ import numpy as np
 from tutelage.config import Recipe
 from tutelage.errors import ConfigError, FailedSamplesError, RunFolderError
 from tutelage.evaluation import interquartile_mean, stratified_bootstrap, summarise
-from tutelage.pipelines.folder import read_result
+from tutelage.pipelines.folder import read_result, seed_folders
 from tutelage.pipelines.run import refuse_unknown, run_recipe
 from tutelage.training import Progress
 
@@ -48,8 +48,7 @@ def runs_in(folders: Sequence[Path]) -> list[Path]:
     """The runs that lie in folders, or in their seed folders. Raises RunFolderError where there is none."""
     runs: list[Path] = []
     for folder in folders:
-        inside = sorted(folder.glob("seed-*"), key=lambda path: (len(path.name), path.name))
-        found = [folder] if (folder / "recipe.json").is_file() else inside
+        found = [folder] if (folder / "recipe.json").is_file() else seed_folders(folder)
         if not found:
             raise RunFolderError(f"{folder}: no run lies here (neither recipe.json nor seed-* folders)")
         runs += found

@@ -58,9 +58,8 @@ def run_compare(plan: ComparePlan, run: StageRun) -> Result:
     found: dict[str, dict[str, Any]] = {}
     by_judge: dict[str, dict[str, Scores]] = {}
     answered = [_answers(plan, run, contestant) for contestant in stage.contestants]
-    run.progress.note(
-        f"{stage.name}: judging {sum(len(group.samples) for groups, _ in answered for group in groups)} answers"
-    )
+    given = [group for groups, _ in answered for group in groups]
+    run.progress.note(f"{stage.name}: judging {sum(len(group.samples) for group in given)} answers")
     with RewardSuite(rewards, stage.reward_timeout) as suite:
         suite.score(_side_by_side([groups for groups, _ in answered]))
         for contestant, (groups, kl) in zip(stage.contestants, answered, strict=True):
@@ -74,7 +73,6 @@ def run_compare(plan: ComparePlan, run: StageRun) -> Result:
                 "failed": sum(sample.failure is not None for sample in samples),
                 **({} if kl is None else {"kl": kl}),
             }
-    given = [group for groups, _ in answered for group in groups]
     refuse_failures(given, stage.max_failed_share, "all are in samples.jsonl")
     first = stage.contestants[0].label
     for label, judged in by_judge.items():
