@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 WRONG = "wrong"  # the text on which a faulty function shows its fault
 
@@ -36,6 +37,15 @@ def slow(prompt, sample):
 
 
 def process(prompt, sample):
+    return float(os.getpid())
+
+
+def company(prompt, sample):
+    """The process's id, told once another process has been here too."""
+    place = Path(os.environ["MEETING_PLACE"])
+    (place / str(os.getpid())).touch()
+    while len(list(place.iterdir())) < 2:
+        time.sleep(0.01)
     return float(os.getpid())
 
 

@@ -132,14 +132,16 @@ def test_results_depend_neither_on_order_nor_on_workers():
     )
 
 
-def test_samples_are_scored_in_parallel_by_workers_that_stay():
-    with RewardSuite(build_rewards([function("slow", name="slow"), function("process")], "r"), workers=4) as suite:
+def test_samples_are_scored_in_parallel_by_workers_that_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEETING_PLACE", str(tmp_path))  # workers inherit it: each sample waits for two at work at once
+    with RewardSuite(build_rewards([function("company")], "r"), timeout=60, workers=4) as suite:
         groups = [group(*"abcdefgh")]
         suite.score(groups)
-        first = {sample.rewards["function"] for sample in groups[0].samples}
+        assert [sample.failure for sample in groups[0].samples] == [None] * 8
+        first = {sample.reward for sample in groups[0].samples}
         assert len(first) > 1
         suite.score(groups)
-        assert len(first | {sample.rewards["function"] for sample in groups[0].samples}) <= 4
+        assert len(first | {sample.reward for sample in groups[0].samples}) <= 4
 
 
 def test_nothing_runs_before_it_is_needed_and_nothing_stays():
