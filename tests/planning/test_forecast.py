@@ -10,6 +10,7 @@ import pytest
 
 from tests.pipelines.parts import EVALUATE, RL, SFT, recipe_text, tiny_model_folder
 from tutelage.config import read_recipe
+from tutelage.data.chat import render_prompt
 from tutelage.errors import ConfigError
 from tutelage.models import describe
 from tutelage.models.loading import load_tokenizer
@@ -115,3 +116,42 @@ def test_a_comparison_asks_what_its_first_contestant_is(tmp_path: Path) -> None:
     first, second = (one.assumed for one in told if isinstance(one, Forecast))
     assert "as the model writes them now" in first
     assert second == "answers of 5 tokens, the most it allows"
+
+
+def test_a_comparison_counts_what_chooses_and_what_judges(tmp_path: Path) -> None:
+    """Four candidates of the one and the other's only answer, by an accelerator's figures and by this machine's."""
+    rows = [{"prompt": "1 + 2", "chosen": "3", "rejected": "4"}] * 2
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stages = (
+        '[[stage]]\nname = "liked"\ntype = "reward-model"\nsteps = 1\n'
+        f'source = {{{{ type = "jsonl", path = "{tmp_path}/pairs.jsonl" }}}}\n'
+        '[[stage]]\nname = "who"\ntype = "compare"\nenvironment = "sums"\nsampling = {{ max_new_tokens = 5 }}\n'
+        'contestants = [{{ model = "base" }}, {{ model = "base", name = "best", best_of = 4, by = "liked" }}]\n'
+        "rewards = [{}]\n{}\n"
+    )
+    plain = ('{ type = "task" }', "")
+    judged = ('{ type = "reward-model", models = ["liked"] }', "")
+    measured = ('{ type = "task" }', 'kl_to = "base"')
+
+    def told(pair: tuple[str, str], **options) -> Forecast:
+        one = planned(tmp_path, stages.format(*pair), **options)[1]
+        assert isinstance(one, Forecast)
+        return one
+
+    path = tmp_path / "recipe.toml"
+    first, more, distant = (told(pair, on="h100", answer=5) for pair in (plain, judged, measured))
+    prompts = plan_recipe(read_recipe(path)).stages[1].prompts
+    folder = tmp_path / "model"
+    read = sum(len(render_prompt(load_tokenizer(folder), prompt)) for prompt in prompts)
+    machine, parameters = ACCELERATORS["h100"], describe(folder).parameters
+    position = 2 * parameters / (machine.flops * LEARNING)
+    candidates = (
+        read + len(prompts) * 5 * 5
+    )  # tokens: prompts are read once, five answers of five tokens written to each
+    # Of the five, four are read to choose; a judge reads two of five more; for the KL, two models read one of five.
+    assert more.seconds - first.seconds == pytest.approx(candidates * position * 2 / 5, rel=1e-6)
+    assert distant.seconds - first.seconds == pytest.approx(candidates * position * 2 / 5, rel=1e-6)
+    assert first.memory["reward models"] == 2 * parameters  # in bf16
+    assert more.memory == first.memory  # the same model judges
+    assert distant.memory["reference"] == 2 * parameters
+    assert told(plain, answer=5).seconds > 0

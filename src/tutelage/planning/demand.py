@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tutelage.config import Recipe, Sampling
 from tutelage.data.chat import render_prompt
 from tutelage.data.packing import Row
+from tutelage.rewards import Reward
 from tutelage.rollouts import places_of_step, prompts_of_step
 from tutelage.seeds import derive_seed
 from tutelage.stages import (
@@ -50,6 +51,11 @@ class Asked:
     def sequences(self) -> int:
         return len(self.prompts) * self.answers
 
+    def rows(self, lengths: Sequence[int]) -> list[Row]:
+        """The prompts with their answers, given how long those are, in turn."""
+        asked = [(number, prompt) for number, prompt in enumerate(self.prompts) for _ in range(self.answers)]
+        return [Row(p, (0,) * lengths[i % len(lengths)], number) for i, (number, p) in enumerate(asked)]
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
@@ -69,6 +75,7 @@ class Demand:
     scored_once: int = 0  # rows that are scored before the first step
     asked: Asked | None = None
     rounds: int = 1  # of asking, in a step
+    readings: float = 0.0  # of what was asked, outside learning: how often a model reads it, to choose or to judge
     reference: bool = False  # is one held beside the policy, in the compute type?
     moving: bool = False  # does it move? Then it has fp32 masters
     critic: bool = False  # is one with a body of its own trained?
@@ -102,12 +109,12 @@ def demand_of(
         case RlPlan():
             return _of_rl(plan, recipe, tokenizer, context, seed)
         case EvaluatePlan(stage=stage):
-            return _of_asking(plan.prompts, tokenizer, 1 if stage.sampling.greedy else stage.samples, stage.sampling)
+            answers = 1 if stage.sampling.greedy else stage.samples
+            return _of_asking(plan.prompts, tokenizer, answers, stage.sampling, _judges_of(plan.rewards))
         case LabelPlan(stage=stage) | RejectionPlan(stage=stage):
-            return _of_asking(plan.prompts, tokenizer, stage.answers, stage.sampling)
-        case ComparePlan(stage=stage):
-            answers = stage.samples * sum(one.best_of for one in stage.contestants)
-            return _of_asking(plan.prompts, tokenizer, answers, stage.sampling)
+            return _of_asking(plan.prompts, tokenizer, stage.answers, stage.sampling, _judges_of(plan.rewards))
+        case ComparePlan():
+            return _of_comparison(plan, tokenizer)
         case _:
             return None
 
@@ -143,31 +150,22 @@ def _of_rl(plan: RlPlan, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, con
     prompts = _prompts_of(plan.prompts, stage.prompts_per_step, seed, tokenizer)
     critic = algorithm.needs_critic
 
-    def rows_of(lengths: Sequence[int]) -> list[list[Row]]:
-        each = iter(lengths[i % len(lengths)] for i in range(len(prompts) * stage.completions_per_prompt))
-        rows = [
-            Row(prompt, (0,) * next(each), number)
-            for number, prompt in enumerate(prompts)
-            for _ in range(stage.completions_per_prompt)
-        ]
-        return [rows]
-
-    judges = [str(name) for reward in plan.rewards for name in getattr(reward, "models", ())]
+    asked = Asked(prompts, stage.completions_per_prompt, stage.longest_sampling)
     return Demand(
         stage.steps,
-        rows_of,
+        lambda lengths: [asked.rows(lengths)],
         stage.tokens_per_microbatch,
         whole_groups=algorithm.compares,
         passes=stage.epochs,
         updates=plan.updates,
         shown=_shown(plan, tokenizer, context),
         forwards=int(plan.scores_itself) + int(algorithm.needs_reference),
-        asked=Asked(prompts, stage.completions_per_prompt, stage.longest_sampling),
+        asked=asked,
         rounds=1 + int(algorithm.needs_greedy),
         reference=plan.holds_reference,
         moving=stage.reference.moves,
         critic=critic is not None and critic.kind == "model",
-        judges=tuple(judges),
+        judges=_judges_of(plan.rewards),
     )
 
 
@@ -180,13 +178,39 @@ def _shown(plan: RlPlan, tokenizer: PreTrainedTokenizerBase, context: int) -> fl
     return settings.sequences_per_update * sum(len(row.context) + len(row.tokens) for row in rows) / len(rows)
 
 
+def _judges_of(rewards: Sequence[Reward]) -> tuple[str, ...]:
+    """The reward models among some rewards."""
+    return tuple(str(name) for reward in rewards for name in getattr(reward, "models", ()))
+
+
 def _of_asking(
-    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, answers: int, sampling: Sampling
+    prompts: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerBase,
+    answers: int,
+    sampling: Sampling,
+    judges: tuple[str, ...] = (),
 ) -> Demand | None:
+    """Prompts that are asked at once, each answer read by each judge."""
     some = [tuple(render_prompt(tokenizer, prompt)) for prompt in prompts[:_ASKED_AT_MOST]]
     if not some:
         return None
-    return Demand(1, asked=Asked(tuple(some), answers, sampling, len(some) / len(prompts)))
+    asked = Asked(tuple(some), answers, sampling, len(some) / len(prompts))
+    return Demand(1, asked=asked, readings=len(judges), judges=judges)
+
+
+def _of_comparison(plan: ComparePlan, tokenizer: PreTrainedTokenizerBase) -> Demand | None:
+    """Candidates are read by what chooses among them; answers by each judge, and for the KL by two policies."""
+    stage = plan.stage
+    judges = _judges_of(plan.rewards)
+    candidates = sum(one.best_of for one in stage.contestants)
+    demand = _of_asking(plan.prompts, tokenizer, stage.samples * candidates, stage.sampling, judges)
+    if demand is None:
+        return None
+    chosen = sum(one.best_of for one in stage.contestants if one.by is not None)
+    measured = sum(one.by is None for one in stage.contestants) if stage.kl_to is not None else 0
+    readings = (chosen + len(judges) * len(stage.contestants) + 2 * measured) / candidates
+    held = dict.fromkeys((*judges, *(one.by for one in stage.contestants if one.by is not None)))
+    return replace(demand, readings=readings, reference=measured > 0, judges=tuple(held))
 
 
 def _prompts_of(

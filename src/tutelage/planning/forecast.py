@@ -17,7 +17,15 @@ from tutelage.planning.accelerators import CONTEXT, Accelerator, accelerator
 from tutelage.planning.demand import Asked, Demand, demand_of
 from tutelage.planning.lineage import Lineage
 from tutelage.planning.memory import Weights, largest_batch, memory_of
-from tutelage.planning.rates import Rates, lengths_now, probe_activations, probe_learning, probe_sampling, published
+from tutelage.planning.rates import (
+    Rates,
+    lengths_now,
+    probe_activations,
+    probe_learning,
+    probe_reading,
+    probe_sampling,
+    published,
+)
 from tutelage.seeds import derive_seed
 from tutelage.stages import Plan, RewardModelPlan
 from tutelage.training import State
@@ -206,6 +214,8 @@ class _Stage:
         if rows:
             settings = self.plan.stage.optimizer  # pyright: ignore[reportAttributeAccessIssue]
             rates = probe_learning(model, State(model, settings), rows[0], demand.whole_groups)  # pyright: ignore[reportArgumentType]
+        elif asked is not None and demand.readings:
+            rates = replace(rates, forward=probe_reading(policy, asked.rows(lengths)))
         return replace(rates, prefill=prefill, token=token, sequence=sequence)
 
     def _sampled(self, policy: Policy, asked: Asked) -> tuple[float, float, float]:
@@ -247,8 +257,10 @@ def seconds_of_step(demand: Demand, rows: Steps, lengths: Sequence[int], rates: 
     seconds, asked = 0.0, demand.asked
     if asked is not None:
         whole = [lengths[i % len(lengths)] for i in range(asked.sequences)]
-        sampled = rates.decoding(whole) + rates.prefill * sum(map(len, asked.prompts))
+        read = sum(map(len, asked.prompts))
+        sampled = rates.decoding(whole) + rates.prefill * read
         seconds += demand.rounds * sampled / asked.share
+        seconds += demand.readings * rates.forward * (read + sum(whole)) / asked.share
     if rows:
         positions = _mean_positions(rows) * sum(map(len, rows)) / len(rows)
         learners = 2 if demand.critic else 1

@@ -71,6 +71,14 @@ def probe_activations(model: Policy | RewardModel, rows: Sequence[Row], whole_gr
     return _kept_bytes(model, batch)[0] / len(batch.tokens_N)
 
 
+def probe_reading(policy: Policy, rows: Sequence[Row]) -> float:
+    """Seconds of a position in a forward pass of some of these rows without gradient."""
+    batch = _some(rows, False, _PROBED)
+    with torch.no_grad():
+        policy.score(batch)  # whose time is not counted
+        return _seconds(lambda: policy.score(batch)) / len(batch.tokens_N)
+
+
 def probe_sampling(wish: str, policy: Policy, asked: Asked) -> tuple[float, float, float]:
     """Seconds of a prompt's token, of a step of decoding, and of each sequence in a step.
 
