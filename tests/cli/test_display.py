@@ -52,6 +52,7 @@ def test_a_log_has_one_line_a_step(clock):
         "[1/2] before 1/2 wrong ones again",
         "✓ [1/2] before  accuracy 48 % (41–55)  (23 s)",
         "[2/2] learn (rl): 30 steps",
+        "[2/2] learn 32/64 completions",  # the first step may take minutes
         "[2/2] learn step 11/30  reward 0.520  score 50.0%  entropy 0.311  KL 0.0123  length 5.2"
         "  clipped 3.1%  tokens/s 1,812  2:32 min left",
         "[2/2] learn step 12/30  reward 0.520  score 50.0%  entropy 0.311  KL 0.0123  length 5.2"

@@ -86,7 +86,7 @@ class Display:
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         stage = self._current()
-        stage.step, stage.metrics, stage.inner = step, metrics, None
+        stage.step, stage.metrics, stage.inner, stage.quarter = step, metrics, None, 0
         stage.heard += 1
         curve = metrics.get("reward", metrics.get("loss"))
         if curve is not None and math.isfinite(curve):
@@ -102,8 +102,9 @@ class Display:
             stage.quarter = 0  # something else is counted now
         stage.inner = (done, total, what)
         quarter = 4 * done // total if total else 4
-        # A log wants a few lines an evaluation, and none inside the steps of training, which have their own.
-        if not self._live and not stage.total_steps and quarter > stage.quarter:
+        # A log wants a few lines an evaluation, and none between the steps of training, which have their own.
+        between = stage.heard > 0 and stage.step < stage.total_steps
+        if not self._live and not between and quarter > stage.quarter:
             stage.quarter = quarter
             self._say(f"[{stage.place}] {stage.name} {done}/{total} {what}")
 

@@ -79,7 +79,7 @@ def run_preference(plan: PreferencePlan, run: StageRun) -> Result:
     run.fit(task, state, stage.checkpoints, stage.guards)
     result: Result = {"type": "preference", "steps": state.step}
     if plan.test:
-        result["agreement"] = _agreement(plan, policy, held_out)
+        result["agreement"] = _agreement(plan, run, policy, held_out)
     return {**result, "saved": run.save_model(policy.save)}
 
 
@@ -91,10 +91,7 @@ def _reference(
     if path.is_file():
         return load_file(path)
     run.progress.note("scoring the answers once by the reference")
-    scores = {
-        name: score_answers(policy, [row for prompt in rows for row in prompt], tokens_per_microbatch)
-        for name, rows in sets.items()
-    }
+    scores = {name: _watched(run, policy, rows, tokens_per_microbatch) for name, rows in sets.items()}
     beside = path.with_name(".reference.partial")
     try:
         save_file(scores, beside)
@@ -104,10 +101,18 @@ def _reference(
     return scores
 
 
+def _watched(run: StageRun, policy: Policy, rows: Sequence[Sequence[Row]], tokens_per_microbatch: int) -> Tensor:
+    """[B] log-probability of each prompt's answers, one after the other, counted on the display."""
+    flat = [row for prompt in rows for row in prompt]
+    return score_answers(
+        policy, flat, tokens_per_microbatch, lambda done: run.progress.progress(done, len(flat), "answers scored")
+    )
+
+
 @torch.no_grad()
-def _agreement(plan: PreferencePlan, policy: Policy, rows: Sequence[Sequence[Row]]) -> dict[str, Any]:
+def _agreement(plan: PreferencePlan, run: StageRun, policy: Policy, rows: Sequence[Sequence[Row]]) -> dict[str, Any]:
     """How the implicit rewards of the held-out answers agree with the judgements."""
     flat = [row for prompt in rows for row in prompt]
-    logprobs_B = score_answers(policy, flat, plan.stage.tokens_per_microbatch)
+    logprobs_B = _watched(run, policy, rows, plan.stage.tokens_per_microbatch)
     rewards_B = plan.loss.rewards(answers_of(flat, logprobs_B, plan.loss, plan.stage.good_above))
     return agreement_of(rewards_B.tolist(), rows, plan.test)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -128,11 +128,16 @@ def answers_of(
 
 
 @torch.no_grad()
-def score_answers(policy: Policy, rows: Sequence[Row], tokens_per_microbatch: int) -> Tensor:
-    """[B] log-probability of each row's actions, summed; on the CPU."""
-    logprobs_B = torch.zeros(len(rows))
+def score_answers(
+    policy: Policy, rows: Sequence[Row], tokens_per_microbatch: int, watch: Callable[[int], None] | None = None
+) -> Tensor:
+    """[B] log-probability of each row's actions, summed; on the CPU. `watch` hears how many are done."""
+    logprobs_B, done = torch.zeros(len(rows)), 0
     for batch in pack(rows, tokens_per_microbatch):
         logprobs_B[list(batch.rows)] = _of_answers(policy.score(batch)[0], batch).cpu()
+        done += len(batch.rows)
+        if watch is not None:
+            watch(done)
     return logprobs_B
 
 
