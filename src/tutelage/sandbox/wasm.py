@@ -51,7 +51,10 @@ class Wasm:
         )
         stopped: Stopped | None = "output" if done.truncated else _TRAPS.get(done.trapped or "")
         code = done.exit_code if done.trapped is None else 134  # what is left: a trap, as an abort is one
-        return Finished(done.stdout, done.stderr, None if stopped else code, stopped, time.monotonic() - began)
+        # Nobody stops it where a stream is cut: what stands in the other one may have been written after that.
+        stdout = b"" if "stderr" in done.truncated else done.stdout
+        stderr = b"" if "stdout" in done.truncated else done.stderr
+        return Finished(stdout, stderr, None if stopped else code, stopped, time.monotonic() - began)
 
 
 def _asked(answer: Answer) -> Callable[[str], str]:
