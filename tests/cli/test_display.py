@@ -106,6 +106,18 @@ def test_metrics_that_are_absent_or_odd(clock):
     assert "0 s left" in out.getvalue()
 
 
+def test_what_comes_before_the_first_step_is_not_its_pace(clock):
+    out = io.StringIO()
+    with Display(Console(file=out)) as display:
+        display.begin_stage("prefer", "preference", 1, 1, 5)
+        clock[0] += 900  # the answers are scored by the reference
+        clock[0] += 8
+        display.step(1, {"loss": 0.7, "step_seconds": 8.0})
+        clock[0] += 10
+        display.step(2, {"loss": 0.7, "step_seconds": 10.0})
+    assert [line.split("  ")[-1] for line in out.getvalue().splitlines()[1:]] == ["32 s left", "27 s left"]
+
+
 def test_quiet_hears_everything_and_says_nothing(clock, capsys):
     life(Quiet(), clock)
     assert capsys.readouterr() == ("", "")

@@ -36,13 +36,14 @@ _SPARKS = 40  # steps that the little curve looks back
 
 @dataclass(slots=True)
 class _Stage:
-    """Where the current stage is."""
+    """Where the current stage is. `began` and `stepping` are clock times."""
 
     name: str
     kind: str
     place: str
     total_steps: int
     began: float
+    stepping: float = 0.0  # since when it takes steps: what came before them says nothing of the time left
     step: int = 0
     heard: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -55,7 +56,7 @@ class _Stage:
         """By the pace of the steps heard in this process: those before a resume took no time here."""
         if not self.heard:
             return None
-        return (monotonic() - self.began) / self.heard * (self.total_steps - self.step)
+        return (monotonic() - self.stepping) / self.heard * (self.total_steps - self.step)
 
 
 class Display:
@@ -86,6 +87,8 @@ class Display:
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         stage = self._current()
+        if not stage.heard:
+            stage.stepping = monotonic() - metrics.get("step_seconds", monotonic() - stage.began)
         stage.step, stage.metrics, stage.inner, stage.quarter = step, metrics, None, 0
         stage.heard += 1
         curve = metrics.get("reward", metrics.get("loss"))
