@@ -37,7 +37,7 @@ def weights_of(policy: Policy) -> Weights:
 def test_weights_and_moments_are_as_large_as_the_tensors(compute: torch.dtype) -> None:
     policy = policy_of(compute)
     state = State(policy, Optimizer())
-    probe_learning(policy, state, ROWS, False)
+    probe_learning(policy, state, ROWS, False, 64)
     tensors = {t.data_ptr(): t.nbytes for t in (*policy.module.parameters(), *policy.masters.values())}
     moments = sum(t.nbytes for one in state.optimizer.state.values() for t in one.values() if t.numel() > 1)
     found = memory_of(weights_of(policy), Demand(1), 22, 22, 100.0, 0)
@@ -60,7 +60,7 @@ def test_what_is_kept_grows_with_the_positions() -> None:
     policy = policy_of()
     few, many = ([Row((), (4,) * 32, i) for i in range(count)] for count in (2, 8))
     state = State(policy, Optimizer())
-    a, b = (probe_learning(policy, state, rows, False).activations for rows in (few, many))
+    a, b = (probe_learning(policy, state, rows, False, 512).activations for rows in (few, many))
     layer = policy.module.config.hidden_size * 4
     assert a == pytest.approx(b, rel=0.1)
     assert a > 2 * policy.module.config.num_hidden_layers * layer  # at least the inputs of attention and MLP

@@ -213,7 +213,8 @@ class _Stage:
         rates = Rates(0.0, 0.0, 0.0, 0.0)
         if rows:
             settings = self.plan.stage.optimizer  # pyright: ignore[reportAttributeAccessIssue]
-            rates = probe_learning(model, State(model, settings), rows[0], demand.whole_groups)  # pyright: ignore[reportArgumentType]
+            state, budget = State(model, settings), demand.tokens_per_microbatch  # pyright: ignore[reportArgumentType]
+            rates = probe_learning(model, state, rows[0], demand.whole_groups, budget)
         elif asked is not None and demand.readings:
             rates = replace(rates, forward=probe_reading(policy, asked.rows(lengths)))
         return replace(rates, prefill=prefill, token=token, sequence=sequence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from time import perf_counter
 
 import torch
@@ -20,8 +21,10 @@ from tutelage.training import State
 from tutelage.types import Batch
 
 _PROBED = 1024  # positions of the rows that are learned from, or one row
+_AT_MOST = 4.0  # seconds that learning from a whole micro-batch may take in a probe
 _COUNTED = 128  # positions, or one row, where only bytes are asked: a processor may be slow in another machine's type
 _LAUNCHED = 1e-4  # seconds that a layer takes however little it computes: some twenty launches of 5 microseconds
+_RUNS, _ENOUGH = 7, 1.0  # a time is the median of so many runs, or of those within so many seconds
 _SHORT, _LONG = 2, 10  # tokens of the answers that are sampled
 _WATCHED = 16  # prompts whose answers tell how long answers are
 
@@ -50,16 +53,24 @@ class Rates:
         return seconds
 
 
-def probe_learning(model: Policy | RewardModel, state: State, rows: Sequence[Row], whole_groups: bool) -> Rates:
-    """Learns a little from some of these rows. The weights are changed: the model must be one to throw away."""
+def probe_learning(
+    model: Policy | RewardModel, state: State, rows: Sequence[Row], whole_groups: bool, tokens_per_microbatch: int
+) -> Rates:
+    """Learns a little from some of these rows. The weights are changed: the model must be one to throw away.
+
+    From a whole micro-batch where that is a matter of seconds: with a small model what a batch costs besides its
+    positions is a good part of it.
+    """
     batch = _some(rows, whole_groups, _PROBED)
-    positions = len(batch.tokens_N)
-    kept, scores = _kept_bytes(model, batch)
-    scores.sum().backward()  # the first pass, whose time is not counted
-    model.collect_gradients()
+    _learn(model, batch)  # the first pass, whose time is not counted
     learn = _seconds(lambda: _learn(model, batch))
+    if learn * tokens_per_microbatch < _AT_MOST * len(batch.tokens_N):
+        batch = _some(rows, whole_groups, tokens_per_microbatch)
+        learn = _seconds(lambda: _learn(model, batch))
+    positions = len(batch.tokens_N)
     with torch.no_grad():
         forward = _seconds(lambda: _score(model, batch))
+    kept, _ = _kept_bytes(model, batch)
     _update(state)
     update = _seconds(lambda: _update(state))
     return Rates(learn / positions, forward / positions, update, kept / positions)
@@ -183,6 +194,10 @@ def _kept_bytes(model: Policy | RewardModel, batch: Batch) -> tuple[int, Tensor]
 
 
 def _seconds(do: Callable[[], object]) -> float:
-    began = perf_counter()
-    do()
-    return perf_counter() - began
+    """The median of some runs: a short one by itself tells more of the machine's mood than of the model."""
+    taken: list[float] = []
+    while len(taken) < _RUNS and sum(taken) < _ENOUGH:
+        began = perf_counter()
+        do()
+        taken.append(perf_counter() - began)
+    return median(taken)
