@@ -145,9 +145,8 @@ def test_a_comparison_counts_what_chooses_and_what_judges(tmp_path: Path) -> Non
     read = sum(len(render_prompt(load_tokenizer(folder), prompt)) for prompt in prompts)
     machine, parameters = ACCELERATORS["h100"], describe(folder).parameters
     position = 2 * parameters / (machine.flops * LEARNING)
-    candidates = (
-        read + len(prompts) * 5 * 5
-    )  # tokens: prompts are read once, five answers of five tokens written to each
+    # Tokens: the prompts are read once, five answers of five tokens are written to each.
+    candidates = read + len(prompts) * 5 * 5
     # Of the five, four are read to choose; a judge reads two of five more; for the KL, two models read one of five.
     assert more.seconds - first.seconds == pytest.approx(candidates * position * 2 / 5, rel=1e-6)
     assert distant.seconds - first.seconds == pytest.approx(candidates * position * 2 / 5, rel=1e-6)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tutelage.cli.options import Out, UnsafeExec, console
+from tutelage.cli.options import Out, UnsafeExec, console, run_folder
 from tutelage.config import find_suite, read_suite
 from tutelage.errors import ConfigError
 
@@ -59,7 +58,7 @@ def evaluate(
     asked = (
         single(environment, overrides or [], stage) if suite is None else read_suite(find_suite(suite), overrides or [])
     )
-    folder = out or Path("runs") / f"{asked.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = run_folder(out, asked.name)
     with Display() as display:
         results = evaluate_models(asked, models, seed, folder, display)
     rows = score_rows(models, results)

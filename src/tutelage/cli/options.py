@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -22,3 +23,8 @@ UnsafeExec = Annotated[
         help="Where no sandbox holds, run code that a model wrote as a bare process, which can do whatever you can.",
     ),
 ]
+
+
+def run_folder(out: Path | None, name: str) -> Path:
+    """The folder that was given, or one named after what runs and when."""
+    return out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"

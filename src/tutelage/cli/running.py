@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ import typer
 from rich.table import Table
 
 from tutelage.cli.looking import show_aggregate
-from tutelage.cli.options import Out, Overrides, RecipeName, UnsafeExec, console
+from tutelage.cli.options import Out, Overrides, RecipeName, UnsafeExec, console, run_folder
 from tutelage.config import find_recipe, read_recipe
 from tutelage.errors import ConfigError
 
@@ -40,7 +39,7 @@ def run(
 
     permit_unsafe_exec(unsafe_exec)
     declared = read_recipe(find_recipe(recipe), overrides or ())
-    folder = out or Path("runs") / f"{declared.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = run_folder(out, declared.name)
     again = f"tutelage run {recipe} --seeds {seeds} --out {folder}, with the same --set" if seeds else None
     with _display_of_run(folder, again) as display:
         if seeds is not None:

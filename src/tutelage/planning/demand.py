@@ -148,8 +148,7 @@ def _of_judged(
 def _of_rl(plan: RlPlan, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, context: int, seed: int) -> Demand:
     stage, algorithm = plan.stage, plan.algorithm
     prompts = _prompts_of(plan.prompts, stage.prompts_per_step, seed, tokenizer)
-    critic = algorithm.needs_critic
-
+    critic, judges = algorithm.needs_critic, _judges_of(plan.rewards)
     asked = Asked(prompts, stage.completions_per_prompt, stage.longest_sampling)
     return Demand(
         stage.steps,
@@ -162,10 +161,11 @@ def _of_rl(plan: RlPlan, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, con
         forwards=int(plan.scores_itself) + int(algorithm.needs_reference),
         asked=asked,
         rounds=1 + int(algorithm.needs_greedy),
+        readings=len(judges),
         reference=plan.holds_reference,
         moving=stage.reference.moves,
         critic=critic is not None and critic.kind == "model",
-        judges=_judges_of(plan.rewards),
+        judges=judges,
     )
 
 

@@ -147,7 +147,7 @@ class _Stage:
             stage.type,
             demand.steps,
             self._memory(weights, demand, rows, rates, judges),
-            seconds_of_step(demand, rows, lengths, rates, len(demand.judges)),
+            seconds_of_step(demand, rows, lengths, rates),
             demand.scored_once * _mean_positions(rows) * rates.forward,
             assumed,
             self.limit,
@@ -253,7 +253,7 @@ class _Stage:
         return f"nothing but a smaller model{adapter} or more memory"
 
 
-def seconds_of_step(demand: Demand, rows: Steps, lengths: Sequence[int], rates: Rates, judges: int = 0) -> float:
+def seconds_of_step(demand: Demand, rows: Steps, lengths: Sequence[int], rates: Rates) -> float:
     """Of one step: sampling, scoring and learning one after the other. What a server takes is not known."""
     seconds, asked = 0.0, demand.asked
     if asked is not None:
@@ -265,7 +265,7 @@ def seconds_of_step(demand: Demand, rows: Steps, lengths: Sequence[int], rates: 
     if rows:
         positions = _mean_positions(rows) * sum(map(len, rows)) / len(rows)
         learners = 2 if demand.critic else 1
-        seconds += positions * (demand.passes * learners * rates.learn + (demand.forwards + judges) * rates.forward)
+        seconds += positions * (demand.passes * learners * rates.learn + demand.forwards * rates.forward)
         seconds += demand.updates * (learners * rates.update + demand.shown * rates.learn)
     return seconds
 

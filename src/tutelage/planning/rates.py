@@ -68,26 +68,23 @@ def probe_learning(
         batch = _some(rows, whole_groups, tokens_per_microbatch)
         learn = _seconds(lambda: _learn(model, batch))
     positions = len(batch.tokens_N)
-    with torch.no_grad():
-        forward = _seconds(lambda: _score(model, batch))
-    kept, _ = _kept_bytes(model, batch)
+    forward, kept = _reading(model, batch), _kept_bytes(model, batch)
     _update(state)
     update = _seconds(lambda: _update(state))
-    return Rates(learn / positions, forward / positions, update, kept / positions)
+    return Rates(learn / positions, forward, update, kept / positions)
 
 
 def probe_activations(model: Policy | RewardModel, rows: Sequence[Row], whole_groups: bool) -> float:
     """Bytes that a position of a micro-batch keeps for the backward pass, by a forward pass of some of these rows."""
     batch = _some(rows, whole_groups, _COUNTED)
-    return _kept_bytes(model, batch)[0] / len(batch.tokens_N)
+    return _kept_bytes(model, batch) / len(batch.tokens_N)
 
 
 def probe_reading(policy: Policy, rows: Sequence[Row]) -> float:
     """Seconds of a position in a forward pass of some of these rows without gradient."""
     batch = _some(rows, False, _PROBED)
-    with torch.no_grad():
-        policy.score(batch)  # whose time is not counted
-        return _seconds(lambda: policy.score(batch)) / len(batch.tokens_N)
+    _reading(policy, batch)  # the first passes, whose time is not counted
+    return _reading(policy, batch)
 
 
 def probe_sampling(wish: str, policy: Policy, asked: Asked) -> tuple[float, float, float]:
@@ -169,6 +166,12 @@ def _learn(model: Policy | RewardModel, batch: Batch) -> None:
     model.collect_gradients()
 
 
+@torch.no_grad()
+def _reading(model: Policy | RewardModel, batch: Batch) -> float:
+    """Seconds of a position in a forward pass."""
+    return _seconds(lambda: _score(model, batch)) / len(batch.tokens_N)
+
+
 def _update(state: State) -> None:
     for model in state.models:
         torch.nn.utils.get_total_norm([m.grad for m in model.masters.values() if m.grad is not None])
@@ -176,8 +179,8 @@ def _update(state: State) -> None:
     state.publish()
 
 
-def _kept_bytes(model: Policy | RewardModel, batch: Batch) -> tuple[int, Tensor]:
-    """Bytes that a forward pass keeps for its backward pass, weights aside; and what it found."""
+def _kept_bytes(model: Policy | RewardModel, batch: Batch) -> int:
+    """Bytes that a forward pass keeps for its backward pass, weights aside."""
     module = model.module if isinstance(model, Policy) else model.body.module
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, int] = {}
@@ -189,8 +192,8 @@ def _kept_bytes(model: Policy | RewardModel, batch: Batch) -> tuple[int, Tensor]
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        scores = _score(model, batch)
-    return sum(kept.values()), scores
+        _score(model, batch)
+    return sum(kept.values())
 
 
 def _seconds(do: Callable[[], object]) -> float:

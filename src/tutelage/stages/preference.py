@@ -91,7 +91,10 @@ def _reference(
     if path.is_file():
         return load_file(path)
     run.progress.note("scoring the answers once by the reference")
-    scores = {name: _watched(run, policy, rows, tokens_per_microbatch) for name, rows in sets.items()}
+    scores = {
+        name: _watched(run, policy, [row for prompt in rows for row in prompt], tokens_per_microbatch)
+        for name, rows in sets.items()
+    }
     beside = path.with_name(".reference.partial")
     try:
         save_file(scores, beside)
@@ -101,11 +104,10 @@ def _reference(
     return scores
 
 
-def _watched(run: StageRun, policy: Policy, rows: Sequence[Sequence[Row]], tokens_per_microbatch: int) -> Tensor:
-    """[B] log-probability of each prompt's answers, one after the other, counted on the display."""
-    flat = [row for prompt in rows for row in prompt]
+def _watched(run: StageRun, policy: Policy, rows: Sequence[Row], tokens_per_microbatch: int) -> Tensor:
+    """[B] log-probability of each answer, counted on the display."""
     return score_answers(
-        policy, flat, tokens_per_microbatch, lambda done: run.progress.progress(done, len(flat), "answers scored")
+        policy, rows, tokens_per_microbatch, lambda done: run.progress.progress(done, len(rows), "answers scored")
     )
 
 
@@ -113,6 +115,6 @@ def _watched(run: StageRun, policy: Policy, rows: Sequence[Sequence[Row]], token
 def _agreement(plan: PreferencePlan, run: StageRun, policy: Policy, rows: Sequence[Sequence[Row]]) -> dict[str, Any]:
     """How the implicit rewards of the held-out answers agree with the judgements."""
     flat = [row for prompt in rows for row in prompt]
-    logprobs_B = _watched(run, policy, rows, plan.stage.tokens_per_microbatch)
+    logprobs_B = _watched(run, policy, flat, plan.stage.tokens_per_microbatch)
     rewards_B = plan.loss.rewards(answers_of(flat, logprobs_B, plan.loss, plan.stage.good_above))
     return agreement_of(rewards_B.tolist(), rows, plan.test)
