@@ -106,6 +106,17 @@ def test_metrics_that_are_absent_or_odd(clock):
     assert "0 s left" in out.getvalue()
 
 
+def test_what_is_counted_anew_is_shown_anew(clock):
+    out = io.StringIO()
+    with Display(Console(file=out)) as display:
+        display.begin_stage("prefer", "preference", 1, 1, 5)
+        for total in (4, 2):  # the source's answers, then the held-out ones
+            for done in range(1, total + 1):
+                display.progress(done, total, "answers scored")
+    shown = [line.removeprefix("[1/1] prefer ") for line in out.getvalue().splitlines()[1:]]
+    assert shown == [f"{count} answers scored" for count in ("1/4", "2/4", "3/4", "4/4", "1/2", "2/2")]
+
+
 def test_what_comes_before_the_first_step_is_not_its_pace(clock):
     out = io.StringIO()
     with Display(Console(file=out)) as display:

@@ -101,8 +101,8 @@ class Display:
 
     def progress(self, done: int, total: int, what: str) -> None:
         stage = self._current()
-        if stage.inner is not None and stage.inner[2] != what:
-            stage.quarter = 0  # something else is counted now
+        if stage.inner is not None and (stage.inner[2] != what or done < stage.inner[0]):
+            stage.quarter = 0  # something else is counted now, or the next of its kind
         stage.inner = (done, total, what)
         quarter = 4 * done // total if total else 4
         # A log wants a few lines an evaluation, and none between the steps of training, which have their own.

@@ -209,8 +209,9 @@ def _of_comparison(plan: ComparePlan, tokenizer: PreTrainedTokenizerBase) -> Dem
     chosen = sum(one.best_of for one in stage.contestants if one.by is not None)
     measured = sum(one.by is None for one in stage.contestants) if stage.kl_to is not None else 0
     readings = (chosen + len(judges) * len(stage.contestants) + 2 * measured) / candidates
-    held = dict.fromkeys((*judges, *(one.by for one in stage.contestants if one.by is not None)))
-    return replace(demand, readings=readings, reference=measured > 0, judges=tuple(held))
+    # Judges are loaded first, each for itself; what chooses is loaded beside them, for one contestant at a time.
+    choosers = dict.fromkeys(one.by for one in stage.contestants if one.by is not None)
+    return replace(demand, readings=readings, reference=measured > 0, judges=(*judges, *choosers))
 
 
 def _prompts_of(
