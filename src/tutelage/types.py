@@ -37,6 +37,7 @@ class Prompt:
     answer: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
     part: str | None = None  # of a mixture: the environment that it comes from
+    most: int | None = None  # tokens of an answer, where that is less than the sampling's max_new_tokens
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.text is not None):

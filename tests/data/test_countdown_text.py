@@ -57,6 +57,14 @@ def test_every_step_is_right_and_only_the_last_attempt_solves_it(numbers):
     assert set(failures) == ({0, 1, 2} if numbers == 2 else {0, 1, 2, 3})  # of two numbers three things can be made
 
 
+def test_several_searches_of_a_question_are_other_texts_of_the_same_questions():
+    once, thrice = texts(train_questions=40), texts(train_questions=40, searches=3)
+    assert thrice[:40] == once
+    asked = [text.partition("\n")[0] for text in thrice]
+    assert asked == asked[:40] * 3
+    assert len(set(thrice)) > 100  # where a question has one way and no failure is drawn, two may be alike
+
+
 def test_no_attempt_solves_a_question_that_is_asked_for_testing():
     asked = Countdown(**{key: value for key, value in TABLE.items() if key != "type"}).prompts("test")
     held_out = {Game(tuple(prompt.meta["numbers"]), prompt.meta["target"]) for prompt in asked}

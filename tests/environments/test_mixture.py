@@ -48,6 +48,12 @@ def test_shares_are_the_weights_and_every_prompt_is_asked() -> None:
     assert len({prompt.id for prompt in prompts}) == len(prompts)
 
 
+def test_a_part_may_allow_shorter_answers_than_the_others() -> None:
+    for split in ("train", "test"):
+        prompts = mixture(SUMS, {**PRODUCTS, "max_new_tokens": 5}).prompts(split)
+        assert {(prompt.part, prompt.most) for prompt in prompts} == {("sums", None), ("products", 5)}
+
+
 def test_the_order_is_the_seeds_and_a_stretch_holds_of_everything() -> None:
     def parts(**fields: Any) -> list[str | None]:
         return [prompt.part for prompt in mixture(SUMS, PRODUCTS, **fields).prompts("train")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def test_a_group_is_passed_on_when_it_ends_and_returned_in_its_place() -> None:
     assert [len(group.prompt_tokens) for group in groups] == [
         len(render_prompt(tiny_tokenizer(), prompt)) for prompt in PROMPTS[:3]
     ]
+
+
+def test_an_answer_is_as_long_as_its_prompt_and_the_sampling_allow() -> None:
+    prompts = [PROMPTS[0], replace(PROMPTS[1], most=3), replace(PROMPTS[2], most=300)]
+    whole = len(tiny_tokenizer().encode("The answer is 7.", add_special_tokens=False)) + 1
+    assert whole > 4
+    for room, lengths in ((100, [whole, 3, whole]), (4, [4, 3, 4])):
+        groups = roll_out(
+            answering("The answer is 7."), tiny_tokenizer(), prompts, 2, Sampling(max_new_tokens=room), seed=0
+        )
+        assert [[len(sample.tokens) for sample in group.samples] for group in groups] == [[n, n] for n in lengths]
+        assert [group.samples[0].finish for group in groups][1] == "length"
 
 
 def test_a_text_ends_before_its_stop_string_and_keeps_its_tokens() -> None:

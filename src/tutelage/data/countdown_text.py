@@ -30,6 +30,7 @@ class CountdownTextSource(CountdownQuestions, AnySource):
     split: Split = "train"
     template: str = "{numbers} to {target}:\n{steps}\n{answer}"  # {steps}: the attempts, a line for each
     failures: NonNegativeInt = 3  # attempts that come out wrong before the right one, at most: any number is as likely
+    searches: PositiveInt = 1  # texts of each question: other attempts, and another way where there is one
     per_text: PositiveInt = 1  # questions in a text
     question: str | None = None  # "Make {target} from {numbers}.", asked by the user: the text is the answer
 
@@ -70,14 +71,15 @@ class CountdownTextSource(CountdownQuestions, AnySource):
     def load_conversations(self) -> list[Conversation]:
         splits = self.splits()
         held_out = set(splits["test"]) if self.split == "train" else set[Game]()
-        told = [self._told(game, held_out) for game in splits[self.split]]
+        games = splits[self.split] * self.searches
+        told = [self._told(game, held_out, number // len(splits[self.split])) for number, game in enumerate(games)]
         if self.question is None:
             return texts_of("countdown", told, self.per_text)
-        asked = [ask(self.question, game) for game in splits[self.split]]
+        asked = [ask(self.question, game) for game in games]
         return asked_and_answered("countdown", asked, told)
 
-    def _told(self, game: Game, held_out: set[Game]) -> str:
-        random = Random(derive_seed(self.seed, "search", *game.numbers, game.target))
+    def _told(self, game: Game, held_out: set[Game], search_number: int) -> str:
+        random = Random(derive_seed(self.seed, "search", *game.numbers, game.target, search_number))
         found = search(game, random.randint(0, self.failures), held_out, random)
         told = ask(self.template, game).replace("{answer}", written(found[-1]))
         return told.replace("{steps}", "\n".join(map(attempt, found)))

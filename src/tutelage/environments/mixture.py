@@ -23,6 +23,7 @@ class MixturePart(Part):
 
     environment: str
     weight: PositiveFloat = 1.0
+    max_new_tokens: PositiveInt | None = None  # of an answer to it, where that is less than the stage's sampling
 
 
 class Mixture(Environment):
@@ -76,7 +77,11 @@ class Mixture(Environment):
 
     def prompts(self, split: Split) -> Sequence[Prompt]:
         parts = [
-            [replace(prompt, part=name) for prompt in each.prompts(split)] for name, each in self._environments.items()
+            [
+                replace(prompt, part=part.environment, most=part.max_new_tokens)
+                for prompt in self._environments[part.environment].prompts(split)
+            ]
+            for part in self.parts
         ]
         sizes = [len(prompts) for prompts in parts]
         weights = sizes if split == "test" else [part.weight for part in self.parts]

@@ -27,6 +27,11 @@ class Beginning:
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
 
+    def room(self, sampling: Sampling) -> int:
+        """The most tokens that may follow."""
+        most = sampling.max_new_tokens if self.prompt.most is None else min(self.prompt.most, sampling.max_new_tokens)
+        return most - len(self.tokens)
+
 
 def roll_out(
     engine: Engine,
@@ -66,11 +71,11 @@ def go_on(
 ) -> list[Group]:
     """Goes on `completions` times from each beginning: a group of whole answers for each, which begin alike.
 
-    An answer is as long as `sampling` allows with its beginning in it. Tokens are gone on with, never text.
+    An answer is as long as `sampling` and its prompt allow with its beginning in it. Tokens are gone on with, never text.
     """
     counts = [completions] * len(beginnings) if isinstance(completions, int) else completions
     requests = [
-        Request((*begun.prompt_tokens, *begun.tokens), count, begun.seed, sampling.max_new_tokens - len(begun.tokens))
+        Request((*begun.prompt_tokens, *begun.tokens), count, begun.seed, begun.room(sampling))
         for begun, count in zip(beginnings, counts, strict=True)
     ]
     groups: dict[int, Group] = {}
