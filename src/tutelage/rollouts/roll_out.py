@@ -71,7 +71,8 @@ def go_on(
 ) -> list[Group]:
     """Goes on `completions` times from each beginning: a group of whole answers for each, which begin alike.
 
-    An answer is as long as `sampling` and its prompt allow with its beginning in it. Tokens are gone on with, never text.
+    An answer is as long as `sampling` and its prompt allow, its beginning included. Tokens are gone on with, never
+    text.
     """
     counts = [completions] * len(beginnings) if isinstance(completions, int) else completions
     requests = [
