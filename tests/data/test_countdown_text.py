@@ -57,6 +57,15 @@ def test_every_step_is_right_and_only_the_last_attempt_solves_it(numbers):
     assert set(failures) == ({0, 1, 2} if numbers == 2 else {0, 1, 2, 3})  # of two numbers three things can be made
 
 
+def test_a_verdict_follows_each_attempt_and_only_the_last_one_is_yes():
+    plain, judged = texts(train_questions=40), texts(train_questions=40, verdicts=True)
+    for text, told in zip(plain, judged, strict=True):
+        first, *attempts, answer = text.splitlines()
+        target = first.partition(" ")[0]
+        verdicts = [*[f"; {target}? no"] * (len(attempts) - 1), f"; {target}? yes"]
+        assert told.splitlines() == [first, *map("".join, zip(attempts, verdicts, strict=True)), answer]
+
+
 def test_several_searches_of_a_question_are_other_texts_of_the_same_questions():
     once, thrice = texts(train_questions=40), texts(train_questions=40, searches=3)
     assert thrice[:40] == once

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from tutelage.data.chat import Conversation
-from tutelage.data.countdown import CountdownQuestions, Game, attempt, search, written
+from tutelage.data.countdown import CountdownQuestions, Game, Way, attempt, search, value_of_way, written
 from tutelage.data.formats import Use
 from tutelage.data.preferences import Judged
 from tutelage.data.source import AnySource
@@ -30,6 +30,7 @@ class CountdownTextSource(CountdownQuestions, AnySource):
     split: Split = "train"
     template: str = "{numbers} to {target}:\n{steps}\n{answer}"  # {steps}: the attempts, a line for each
     failures: NonNegativeInt = 3  # attempts that come out wrong before the right one, at most: any number is as likely
+    verdicts: bool = False  # each attempt ends with the question whether it is right: `3 + 5 = 8, 8 * 9 = 72; 14? no`
     searches: PositiveInt = 1  # texts of each question: other attempts, and another way where there is one
     per_text: PositiveInt = 1  # questions in a text
     question: str | None = None  # "Make {target} from {numbers}.", asked by the user: the text is the answer
@@ -82,7 +83,12 @@ class CountdownTextSource(CountdownQuestions, AnySource):
         random = Random(derive_seed(self.seed, "search", *game.numbers, game.target, search_number))
         found = search(game, random.randint(0, self.failures), held_out, random)
         told = ask(self.template, game).replace("{answer}", written(found[-1]))
-        return told.replace("{steps}", "\n".join(map(attempt, found)))
+        lines = [attempt(way) + self._verdict(way, game.target) for way in found]
+        return told.replace("{steps}", "\n".join(lines))
+
+    def _verdict(self, way: Way, target: int) -> str:
+        """What came out and what is wanted, side by side: a small model learns sooner to compare what it just wrote."""
+        return f"; {target}? {'yes' if value_of_way(way) == target else 'no'}" if self.verdicts else ""
 
 
 def ask(wording: str, game: Game) -> str:
