@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from tutelage.report.charts import curve, moving_average, thin
+from tutelage.report.charts import Band, bands, curve, moving_average, thin
 
 
 def test_a_curve_is_clean_svg_in_the_colours_of_the_page():
@@ -28,6 +28,13 @@ def test_the_marks_of_a_short_curve_are_there():
     svg = curve("Reward", [1, 2, 3], [0.1, 0.2, 0.3])
     (mark,) = set(re.findall(r'<use href="#(m[0-9a-f]+)"', svg))
     assert f'id="{mark}"' in svg
+
+
+def test_runs_that_measured_once_are_points_and_long_ones_are_not():
+    for steps, marks in ((1, 2), (40, 0)):
+        x, y = range(steps), [0.5] * steps
+        svg = bands("Bits per byte", [Band("a", x, y, y, y), Band("b", x, y, y, y)])
+        assert len(re.findall(r'<use href="#m[0-9a-f]+" [^>]*stroke: var\(--series-', svg)) == marks
 
 
 def test_a_name_from_a_user_is_escaped():

@@ -144,8 +144,11 @@ def bands(title: str, curves: Sequence[Band | None]) -> str:
                 thin(moving_average(np.array(line, dtype=float)) if len(line) >= _SMOOTH_FROM else np.array(line))
                 for line in (band.low, band.middle, band.high)
             )
+            marker = "o" if len(x) < _SMOOTH_FROM else ""  # what was measured once is a point: a line would not show
             axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-            axes.plot(x, middle, color=colour, linewidth=1.8, linestyle=dashes, label=band.name)
+            axes.plot(
+                x, middle, color=colour, linewidth=1.8, linestyle=dashes, marker=marker, markersize=3, label=band.name
+            )
         _over_steps(axes)
         _against_zero(axes, np.concatenate([np.array(band.low, dtype=float) for band in curves if band]))
     return _for_the_page(out.getvalue(), title)
