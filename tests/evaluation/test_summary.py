@@ -11,6 +11,8 @@ from tutelage.evaluation import compare, is_binary, summarise, summarise_ratio
 from tutelage.evaluation.intervals import bootstrap_mean, bootstrap_ratio, paired_share_difference, wilson
 from tutelage.evaluation.paired import mcnemar, sign_flip
 
+_FOUR: dict[str, list[float | None]] = {"a": [1.0, 0.0], "b": [0.0, 0.0], "c": [1.0, 1.0], "d": [0.0, 1.0]}
+
 
 def answers(right: int, wrong: int) -> dict[str, list[float | None]]:
     return {f"q{i}": [float(i < right)] for i in range(right + wrong)}
@@ -30,10 +32,21 @@ def test_failures_are_left_out_and_counted_never_wrong():
 
 
 def test_several_samples_resample_questions():
-    scores = {"a": [1.0, 0.0], "b": [0.0, 0.0], "c": [1.0, 1.0], "d": [0.0, 1.0]}
+    scores = {f"{name}{i}": given for name, given in _FOUR.items() for i in range(5)}
     summary = summarise(scores, seed=3)
     assert summary.mean == 0.5
-    assert (summary.low, summary.high) == bootstrap_mean(np.array([0.5, 0.0, 1.0, 0.5]), seed=3)
+    assert (summary.low, summary.high) == bootstrap_mean(np.repeat([0.5, 0.0, 1.0, 0.5], 5), seed=3)
+
+
+def test_the_interval_of_a_share_stays_between_none_and_all():
+    one_of_many: dict[str, list[float | None]] = {f"q{i}": [float(i == 0), 0.0] for i in range(200)}
+    rare = summarise(one_of_many)
+    assert rare.mean == 0.0025
+    assert rare.low == 0.0 < rare.mean < rare.high
+    common = summarise({name: [1.0 - (score or 0.0) for score in given] for name, given in one_of_many.items()})
+    assert common.high == 1.0 > common.mean > common.low
+    points = summarise({name: [10.0 * (score or 0.0) for score in given] for name, given in one_of_many.items()})
+    assert points.low < 0.0  # of anything else nothing is known that would bound it
 
 
 def test_a_question_weighs_the_same_however_often_it_was_sampled():

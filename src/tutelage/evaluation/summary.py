@@ -124,7 +124,10 @@ def summarise(scores: Scores, seed: int = 0) -> Summary:
     mean, n = float(values.mean()), len(values)
     if _decided(values):
         return Summary(mean, *wilson(int(values.sum()), n), n, failed)
-    return Summary(mean, *_bootstrap(values, seed), n, failed)
+    low, high = _bootstrap(values, seed)
+    if low is not None and high is not None and is_binary(scores):  # widened, it may leave what a share can be
+        low, high = max(0.0, low), min(1.0, high)
+    return Summary(mean, low, high, n, failed)
 
 
 def summarise_ratio(over: Floats, under: Floats, seed: int = 0) -> Summary:
