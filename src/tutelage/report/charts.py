@@ -46,7 +46,7 @@ _STYLE = {
     "axes.formatter.useoffset": False,
 }
 # Of a chart without a legend, as shares of it. To measure what its labels take costs as much as two further drawings,
-# and a run of many stages has a hundred of these charts. Six characters fit on the left, and the last step on the right.
+# and a run of many stages has a hundred of these charts. Six characters fit on the left, the last step on the right.
 _MARGINS = {"left": 0.125, "right": 0.965, "bottom": 0.13, "top": 0.91}
 _SMOOTH_FROM = 12  # steps; a shorter curve is shown as it is
 
