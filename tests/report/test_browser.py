@@ -159,6 +159,7 @@ def test_the_live_page_shows_what_is_new_and_asks_its_own_server_alone(browser: 
     append(folder / "metrics.jsonl", {"stage": "learn", "step": 1, "reward": 0.25})
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()  # from here on the browser waits for a server that is slow to start, and is not refused
         port = listening.getsockname()[1]
         app = app_of(folder, port, every=0.1)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))

@@ -40,6 +40,7 @@ def serve(folder: Path, port: int, console: Console) -> None:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((LOOPBACK, port))
+        listening.listen()  # before the address is told: who opens it at once waits for the page, and is not refused
     except (OSError, OverflowError) as error:
         raise ConfigError(f"--port {port}: cannot listen there: {error}; leave it out for a free one") from None
     port = listening.getsockname()[1]
