@@ -46,6 +46,8 @@ def test_the_interval_of_a_share_stays_between_none_and_all():
     common = summarise({name: [1.0 - (score or 0.0) for score in given] for name, given in one_of_many.items()})
     assert common.high == 1.0 > common.mean > common.low
     points = summarise({name: [10.0 * (score or 0.0) for score in given] for name, given in one_of_many.items()})
+    estimates: dict[str, list[float | None]] = {f"q{i}": [0.4 * (i == 0)] for i in range(200)}  # pass@k of five samples
+    assert summarise(estimates).low < 0.0 == summarise(estimates, share=True).low
     assert points.low < 0.0  # of anything else nothing is known that would bound it
 
 

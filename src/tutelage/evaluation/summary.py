@@ -110,8 +110,12 @@ def is_binary(scores: Scores) -> bool:
     return all(value in (0.0, 1.0) for given in scores.values() for value in valid(given))
 
 
-def summarise(scores: Scores, seed: int = 0) -> Summary:
+def summarise(scores: Scores, seed: int = 0, share: bool = False) -> Summary:
     """The mean score with its 95 % interval.
+
+    Args:
+        share: is a score a share by what it is (pass@k)? Then the interval stays between 0 and 1, as it does where
+            every score is right or wrong.
 
     Raises:
         FailedSamplesError: not one sample was scored.
@@ -125,7 +129,7 @@ def summarise(scores: Scores, seed: int = 0) -> Summary:
     if _decided(values):
         return Summary(mean, *wilson(int(values.sum()), n), n, failed)
     low, high = _bootstrap(values, seed)
-    if low is not None and high is not None and is_binary(scores):  # widened, it may leave what a share can be
+    if low is not None and high is not None and (share or is_binary(scores)):  # widened, it may leave these
         low, high = max(0.0, low), min(1.0, high)
     return Summary(mean, low, high, n, failed)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from tutelage.config import EvaluateStage, metric_parts, nearest
@@ -71,14 +71,15 @@ def measured(
         "length": _of(groups, lambda sample: float(len(sample.tokens))),
         "truncated": _of(groups, lambda sample: float(sample.finish == "length")),
     }
-    return _summaries({**shape, **by_question}), by_question
+    shares = [metric for metric in stage.metrics if metric_parts(metric)[0] in ("pass", "maj")]
+    return _summaries({**shape, **by_question}, shares), by_question
 
 
-def _summaries(measures: Mapping[str, Scores]) -> dict[str, Any]:
+def _summaries(measures: Mapping[str, Scores], shares: Collection[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, scores in measures.items():
         try:
-            found[name] = summarise(scores).numbers
+            found[name] = summarise(scores, share=name in shares).numbers
         except FailedSamplesError:  # none could be measured: for some prompts only, or all failed
             continue
     return found
