@@ -11,8 +11,6 @@ from tutelage.evaluation import compare, is_binary, summarise, summarise_ratio
 from tutelage.evaluation.intervals import bootstrap_mean, bootstrap_ratio, paired_share_difference, wilson
 from tutelage.evaluation.paired import mcnemar, sign_flip
 
-_FOUR: dict[str, list[float | None]] = {"a": [1.0, 0.0], "b": [0.0, 0.0], "c": [1.0, 1.0], "d": [0.0, 1.0]}
-
 
 def answers(right: int, wrong: int) -> dict[str, list[float | None]]:
     return {f"q{i}": [float(i < right)] for i in range(right + wrong)}
@@ -32,10 +30,11 @@ def test_failures_are_left_out_and_counted_never_wrong():
 
 
 def test_several_samples_resample_questions():
-    scores = {f"{name}{i}": given for name, given in _FOUR.items() for i in range(5)}
+    four: list[list[float | None]] = [[1.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 1.0]]
+    scores = {f"q{i}": given for i, given in enumerate(four * 5)}
     summary = summarise(scores, seed=3)
     assert summary.mean == 0.5
-    assert (summary.low, summary.high) == bootstrap_mean(np.repeat([0.5, 0.0, 1.0, 0.5], 5), seed=3)
+    assert (summary.low, summary.high) == bootstrap_mean(np.array([0.5, 0.0, 1.0, 0.5] * 5), seed=3)
 
 
 def test_the_interval_of_a_share_stays_between_none_and_all():
@@ -46,9 +45,9 @@ def test_the_interval_of_a_share_stays_between_none_and_all():
     common = summarise({name: [1.0 - (score or 0.0) for score in given] for name, given in one_of_many.items()})
     assert common.high == 1.0 > common.mean > common.low
     points = summarise({name: [10.0 * (score or 0.0) for score in given] for name, given in one_of_many.items()})
+    assert points.low < 0.0  # of anything else nothing is known that would bound it
     estimates: dict[str, list[float | None]] = {f"q{i}": [0.4 * (i == 0)] for i in range(200)}  # pass@k of five samples
     assert summarise(estimates).low < 0.0 == summarise(estimates, share=True).low
-    assert points.low < 0.0  # of anything else nothing is known that would bound it
 
 
 def test_a_question_weighs_the_same_however_often_it_was_sampled():

@@ -63,6 +63,10 @@ class Sampling(Part):
         """Are some tokens never drawn?"""
         return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
 
+    def room(self, most: int | None) -> int:
+        """The most tokens of a completion, where something else may allow fewer."""
+        return self.max_new_tokens if most is None else min(most, self.max_new_tokens)
+
 
 class Optimizer(Part):
     """AdamW on fp32 master weights (Loshchilov and Hutter, 2019), with a schedule over the stage's steps.

@@ -72,11 +72,11 @@ class CountdownTextSource(CountdownQuestions, AnySource):
     def load_conversations(self) -> list[Conversation]:
         splits = self.splits()
         held_out = set(splits["test"]) if self.split == "train" else set[Game]()
-        games = splits[self.split] * self.searches
-        told = [self._told(game, held_out, number // len(splits[self.split])) for number, game in enumerate(games)]
+        games = splits[self.split]
+        told = [self._told(game, held_out, number) for number in range(self.searches) for game in games]
         if self.question is None:
             return texts_of("countdown", told, self.per_text)
-        asked = [ask(self.question, game) for game in games]
+        asked = [ask(self.question, game) for game in games] * self.searches
         return asked_and_answered("countdown", asked, told)
 
     def _told(self, game: Game, held_out: set[Game], search_number: int) -> str:

@@ -23,7 +23,7 @@ class Request:
 
     def room(self, sampling: Sampling) -> int:
         """The most tokens that a completion may have."""
-        return sampling.max_new_tokens if self.most is None else min(self.most, sampling.max_new_tokens)
+        return sampling.room(self.most)
 
 
 @dataclass(slots=True)

@@ -115,8 +115,7 @@ def lines(title: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float
             else:
                 axes.plot(thin(x), thin(y), color=colour, alpha=0.35, linestyle="", marker="o", markersize=2.5)
                 x, y = thin(moving_average(x)), thin(moving_average(y))
-            marker = "o" if len(x) < _SMOOTH_FROM else ""
-            axes.plot(x, y, color=colour, linewidth=1.8, linestyle=dashes, marker=marker, markersize=3, label=name)
+            _named(axes, x, y, name, colour, dashes)
         _legend(axes, curves)
         if ordered:
             _over_steps(axes)
@@ -147,11 +146,8 @@ def bands(title: str, curves: Sequence[Band | None]) -> str:
                 thin(moving_average(np.array(line, dtype=float)) if len(line) >= _SMOOTH_FROM else np.array(line))
                 for line in (band.low, band.middle, band.high)
             )
-            marker = "o" if len(x) < _SMOOTH_FROM else ""  # what was measured once is a point: a line would not show
             axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-            axes.plot(
-                x, middle, color=colour, linewidth=1.8, linestyle=dashes, marker=marker, markersize=3, label=band.name
-            )
+            _named(axes, x, middle, band.name, colour, dashes)
         _over_steps(axes)
         _against_zero(axes, np.concatenate([np.array(band.low, dtype=float) for band in curves if band]))
     return _for_the_page(out.getvalue(), title)
@@ -171,6 +167,12 @@ def _drawing(
         axes = figure.add_subplot()
         yield axes, out
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+
+
+def _named(axes: Axes, x: Floats, y: Floats, name: str, colour: str, dashes: str) -> None:
+    """One curve of several. A short one has points: what was measured once would not show as a line."""
+    marker = "o" if len(x) < _SMOOTH_FROM else ""
+    axes.plot(x, y, color=colour, linewidth=1.8, linestyle=dashes, marker=marker, markersize=3, label=name)
 
 
 def _over_steps(axes: Axes) -> None:

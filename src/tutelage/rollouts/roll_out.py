@@ -27,11 +27,6 @@ class Beginning:
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
 
-    def room(self, sampling: Sampling) -> int:
-        """The most tokens that may follow."""
-        most = sampling.max_new_tokens if self.prompt.most is None else min(self.prompt.most, sampling.max_new_tokens)
-        return most - len(self.tokens)
-
 
 def roll_out(
     engine: Engine,
@@ -76,7 +71,12 @@ def go_on(
     """
     counts = [completions] * len(beginnings) if isinstance(completions, int) else completions
     requests = [
-        Request((*begun.prompt_tokens, *begun.tokens), count, begun.seed, begun.room(sampling))
+        Request(
+            (*begun.prompt_tokens, *begun.tokens),
+            count,
+            begun.seed,
+            most=sampling.room(begun.prompt.most) - len(begun.tokens),
+        )
         for begun, count in zip(beginnings, counts, strict=True)
     ]
     groups: dict[int, Group] = {}
