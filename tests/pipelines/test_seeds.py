@@ -23,6 +23,9 @@ def made(folder: Path, *scores: tuple[float, float]) -> Path:
             place = folder / f"seed-{seed}" / "stages" / f"{number:02d}-{name}"
             place.mkdir(parents=True)
             (place / "result.json").write_text(json.dumps({"type": "evaluate", "scores": {"q": [score]}}))
+        stages = [{"name": name, "type": "evaluate", "environment": "sums"} for name in ("before", "after")]
+        declared = {"recipe": {"name": "made", "model": "none", "stage": stages}}
+        (folder / f"seed-{seed}/recipe.json").write_text(json.dumps(declared))
     return folder
 
 

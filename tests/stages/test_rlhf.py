@@ -268,5 +268,7 @@ def test_a_reward_model_with_another_tokenizer_is_refused(folder: Path, tmp_path
     save(tiny_model(), tiny_tokenizer("gemma"), tmp_path / "base")
     load_reward_model(tmp_path / "base", torch.float32, CPU).save(tmp_path / "rm")
     override = f"ppo.rewards=[{{type='reward-model',models=['{tmp_path}/rm']}}]"
-    with pytest.raises(ModelError, match=r"ppo\.rewards\[0\]\.models: the tokenizer of .* another than the policy"):
+    with pytest.raises(
+        ModelError, match=r"ppo\.rewards\[0\]\.models\[0\]: the tokenizer of .* another than the policy"
+    ):
         run_recipe(read_recipe(folder / "recipe.toml", [override]), folder / "never", Quiet())

@@ -13,10 +13,12 @@ from typing import Any
 from tutelage.config import BASE, ModelStage, Recipe, Stage, references
 from tutelage.errors import RunFolderError
 from tutelage.pipelines.keys import Key
-from tutelage.stages import write_json
+from tutelage.pipelines.versions import versions
+from tutelage.stages import is_model_folder, write_json
 from tutelage.training.checkpoint import file_digest
 
 MANIFEST = "manifest.json"
+_TEXTS = (".json", ".jinja", ".model", ".txt")  # a model's files beside its weights: config, tokenizer, chat template
 CARD = "README.md"  # a model's card tells what was learned of the model later, so it is no part of the artefact
 
 
@@ -40,10 +42,7 @@ class Artefact:
             where = self.folder / path
             if not where.is_file() or file_digest(where) != digest:
                 fault = "does not have the SHA-256 of its manifest" if where.is_file() else "is missing"
-                name = self.folder.name.partition("-")[2]
-                raise RunFolderError(
-                    f"{where}: {fault}; put it back, or run the recipe again on this folder with --force {name}"
-                )
+                raise RunFolderError(f"{where}: {fault}; {_remedy(self.folder)}")
 
 
 def read_artefact(folder: Path) -> Artefact | None:
@@ -55,25 +54,27 @@ def read_artefact(folder: Path) -> Artefact | None:
         table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Artefact(folder, Key(**table["key"]), table["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{path}: cannot be read ({error}); run the recipe again on this folder") from None
+        raise RunFolderError(f"{path}: cannot be read ({error}); {_remedy(folder)}") from None
 
 
 def seal(folder: Path, stage: str, kind: str, key: Key) -> Artefact:
     """Hashes what a stage left and writes the manifest: from now on the stage is finished."""
     files = {str(path.relative_to(folder)): file_digest(path) for path in _files(folder)}
     artefact = Artefact(folder, key, files)
-    manifest = {"stage": stage, "leaves": kind, "digest": artefact.digest, "files": files, "key": key.to_json()}
-    write_json(folder / MANIFEST, manifest)
+    made = {"stage": stage, "leaves": kind, "digest": artefact.digest, "versions": versions()}
+    write_json(folder / MANIFEST, {**made, "files": files, "key": key.to_json()})
     return artefact
 
 
 def given_models(stage: Stage, recipe: Recipe) -> list[str]:
-    """The names of the models that a stage reads and that no stage made: "base", or of the recipe's `models`."""
+    """The models that a stage reads and that no stage made: "base", names of the recipe's `models`, and folders."""
     named = {reference.name for reference in references(stage, recipe.environments)}
     if isinstance(stage, ModelStage) and recipe.begins(stage) is None:
         named.add(BASE)
     known = [*([] if recipe.model is None else [BASE]), *recipe.models]
-    return [name for name in known if name in named]
+    made = {other.name for other in recipe.stage}
+    folders = sorted(name for name in named - {*known} - made if is_model_folder(name))
+    return [*(name for name in known if name in named), *folders]
 
 
 def digest_of_model(folder: Path) -> str:
@@ -82,7 +83,12 @@ def digest_of_model(folder: Path) -> str:
 
 
 def _is_models(path: Path) -> bool:
-    return path.suffix in (".safetensors", ".json")
+    return path.suffix == ".safetensors" or path.suffix in _TEXTS
+
+
+def _remedy(folder: Path) -> str:
+    name = folder.name.partition("-")[2]
+    return f"put it back, or run the recipe again on this folder with --force {name}"
 
 
 def given_digests(stage: Stage, recipe: Recipe, folders: Mapping[str, Path]) -> dict[str, str]:
@@ -93,14 +99,15 @@ def given_digests(stage: Stage, recipe: Recipe, folders: Mapping[str, Path]) -> 
     """
     digests: dict[str, str] = {}
     for name in given_models(stage, recipe):
-        digests[name] = digest_of_model(folders[name]) if name in folders else ""
-        if name in folders:
-            digests[f"{name}, its tokenizer"] = _digest(folders[name], _is_tokenizers)
+        folder = folders.get(name, Path(name) if is_model_folder(name) else None)
+        digests[name] = "" if folder is None else digest_of_model(folder)
+        if folder is not None:
+            digests[f"{name}, its tokenizer"] = _digest(folder, _is_tokenizers)
     return digests
 
 
 def _is_tokenizers(path: Path) -> bool:
-    return path.suffix == ".json" and ("token" in path.name or path.name in ("vocab.json", "added_tokens.json"))
+    return path.suffix in _TEXTS and (path.suffix != ".json" or "token" in path.name or path.name == "vocab.json")
 
 
 @cache

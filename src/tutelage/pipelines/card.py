@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from tutelage.config import Recipe, Stage
+from tutelage.config import BASE, Recipe, Stage
 
 _HOW = {
     "pretrain": "Next-token prediction on texts.",
@@ -32,7 +32,8 @@ def card(
         found: the stage's own figures.
         reports: of each later stage that judged the model: its name and its figures.
     """
-    front = ["---", "library_name: transformers", *([f"base_model: {recipe.model}"] if recipe.model else [])]
+    base = {BASE: recipe.model, **recipe.models}.get(recipe.root(stage) or "")
+    front = ["---", "library_name: transformers", *([f"base_model: {base}"] if base else [])]
     lines = [*front, f"tags: [tutelage, {stage.type}]", "---", "", f"# {recipe.name}: {stage.name}", ""]
     lines += [
         f"{_HOW.get(stage.type, '')} Stage `{stage.name}` of the run `{recipe.name}`, seed {recipe.seed}, made by"

@@ -67,7 +67,7 @@ def check_gates(stage: Stage, result: Result) -> None:
             raise GateError(f"{stage.name}.require: '{gate}' cannot be judged: the stage found no {wanted.figure}")
         if not wanted.holds(found[wanted.figure]):
             raise GateError(
-                f"{stage.name}.require: '{gate}' is not met: {wanted.figure} is {found[wanted.figure]:.4g}. What the "
+                f"{stage.name}.require: '{gate}' is not met: {wanted.figure} is {found[wanted.figure]}. What the "
                 "stage left is kept; change the recipe and run it again on this folder"
             )
 

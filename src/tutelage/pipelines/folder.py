@@ -8,16 +8,14 @@ import os
 import platform
 import re
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from tutelage.config import Recipe, Stage, validate
 from tutelage.errors import RunFolderError
+from tutelage.pipelines.versions import versions
 from tutelage.stages import Result, write_json
-
-_PACKAGES = ("tutelage", "torch", "transformers", "safetensors", "numpy", "tokenizers")
 
 
 def seed_folders(folder: Path) -> list[Path]:
@@ -70,7 +68,7 @@ class RunFolder:
             )
         declared = {
             "recipe": recipe.model_dump(mode="json"),
-            "versions": {name: _version(name) for name in _PACKAGES},
+            "versions": versions(),
             "machine": {
                 "platform": platform.platform(),
                 "python": platform.python_version(),
@@ -151,13 +149,6 @@ def left_by(stage_folder: Path, result: Result) -> Path | None:
     kinds = ("saved", "reward_model", "judged", "conversations", "written")
     # The name alone: the stage may have had another place when it wrote that.
     return next((stage_folder / Path(result[kind]).name for kind in kinds if kind in result), None)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _processor() -> str:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from tutelage.config import Part, Recipe, parts_of
+from tutelage.config import Recipe, parts_of
+from tutelage.pipelines.sources import sources_of
 from tutelage.stages import Plan
 
-_HOUSE = Path(__file__).resolve().parent.parent
-_CORE = ("functional", "kernels", "training", "models", "engines", "rollouts", "data")
-"""Rooms that every method goes through."""
 _OF_A_RUN = ("seed", "compute", "compile_layers", "activation_checkpointing", "engine")
 _WITHOUT_EFFECT = {"require", "keep", "checkpoints", "guards", "record"}
 """Keys of a stage that change nothing of what it leaves; or, as guards that roll back, only what saved it."""
@@ -100,9 +96,11 @@ def _root(name: str) -> str:
 def _digest_of_data(plan: Plan) -> str:
     """Of all prompts, conversations, judged answers and texts that the plan has read."""
     hashed = hashlib.sha256()
-    for value in _values(plan):
+    for field in fields(plan):
+        value = getattr(plan, field.name)
         rows = cast(Sequence[object], value) if isinstance(value, Sequence) else ()
-        if rows and (is_dataclass(rows[0]) or isinstance(rows[0], str)):
+        if rows and _is_row(rows[0]):
+            hashed.update(f"{field.name}: {len(rows)}".encode())
             for row in rows:
                 hashed.update(repr(row).encode("utf-8", "surrogatepass"))
     return hashed.hexdigest()
@@ -113,61 +111,10 @@ def _is_row(value: object) -> bool:
 
 
 def _digest_of_code(plan: Plan) -> str:
-    files = {path for room in _CORE for path in _sources(_HOUSE / room)}
-    own = [_HOUSE / "stages" / f"{plan.stage.type.replace('-', '_')}.py"]
-    files |= _with_imported([*own, *(path for part in _parts(plan) for path in _sources_of_part(part))])
     hashed = hashlib.sha256()
-    for path in sorted(files):
+    for path in sorted(sources_of(plan)):
         hashed.update(path.name.encode() + _digest(path).encode())
     return hashed.hexdigest()
-
-
-def _sources(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.suffix in (".py", ".cpp"))
-
-
-def _with_imported(paths: Sequence[Path]) -> set[Path]:
-    """The files and the modules of ours that they import by name, and so on; what a room offers as a whole is not."""
-    waiting, found = list(paths), set[Path]()
-    while waiting:
-        path = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        named = re.findall(r"^from tutelage\.([\w.]+) import", path.read_text(encoding="utf-8"), re.MULTILINE)
-        modules = (_HOUSE.joinpath(*name.split(".")).with_suffix(".py") for name in named)
-        waiting += [module for module in modules if module.is_file()]
-    return found
-
-
-def _parts(plan: Plan) -> Iterator[Part]:
-    """The parts of a plan that have methods: algorithm, rewards, environment, loss; and those that they hold."""
-    for value in _values(plan):
-        if value is not plan.stage:
-            yield from _within(value)
-
-
-def _within(value: object) -> Iterator[Part]:
-    if isinstance(value, Part):
-        yield value
-        yield from (part for name in type(value).model_fields for part in _within(getattr(value, name)))
-    elif isinstance(value, tuple | Mapping):
-        held = cast("tuple[object, ...] | Mapping[str, object]", value)
-        yield from (part for entry in (held.values() if isinstance(held, Mapping) else held) for part in _within(entry))
-
-
-def _sources_of_part(part: Part) -> Iterator[Path]:
-    """The module of its class and, where it names a function as `module:name`, that one's."""
-    named = [value for value in part.model_dump().values() if isinstance(value, str)]
-    modules = [type(part).__module__, *(text.partition(":")[0] for text in named if re.fullmatch(r"[\w.]+:\w+", text))]
-    for module in modules:
-        found = importlib.util.find_spec(module)
-        if found is not None and found.origin is not None and Path(found.origin).is_file():
-            yield Path(found.origin)
-
-
-def _values(plan: Plan) -> list[Any]:
-    return [getattr(plan, field.name) for field in fields(plan)]
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tutelage.config import BASE, LEAVES, Architecture, Recipe, RlStage, Sampling, Table, Tokenizer, check_used, reads
+from tutelage.config import BASE, LEAVES, Architecture, Recipe, RlStage, Table, Tokenizer, check_used, reads
 from tutelage.engines import engine_for
 from tutelage.errors import DataError
 from tutelage.models import (
@@ -20,6 +20,7 @@ from tutelage.models import (
     resolve,
 )
 from tutelage.pipelines.overlap import overlap_before
+from tutelage.pipelines.vocabularies import check_vocabularies
 from tutelage.rollouts import check_prompts
 from tutelage.stages import (
     AskingPlan,
@@ -49,7 +50,6 @@ from tutelage.stages import (
     check_probes,
     check_revisions,
     plan_stage,
-    refuse_other_tokenizers,
     render_rows,
     rows_of_prompts,
     stages_in,
@@ -119,6 +119,7 @@ def plan_recipe(recipe: Recipe, must_reach: bool = True) -> RunPlan:
     plan = RunPlan(recipe, stages, resolved.folder, resolved.source, {n: resolve(m) for n, m in recipe.models.items()})
     for name, folder in plan.on_this_machine().items():
         check_with_tokenizer(plan, name, folder)
+    check_vocabularies(stages, recipe, plan.on_this_machine())
     return plan
 
 
@@ -166,7 +167,6 @@ def check_stage(plan: Plan, model: Path, tokenizer: PreTrainedTokenizerBase, con
         case PerplexityPlan():
             check_context(plan, tokenizer, context)
         case SycophancyPlan():
-            refuse_other_tokenizers(plan.rewards, model, f"{plan.stage.name}.rewards")
             check_probes(plan, tokenizer, context)
         case RlPlan(stage=stage):
             text_rows(plan, tokenizer, context)
@@ -174,24 +174,12 @@ def check_stage(plan: Plan, model: Path, tokenizer: PreTrainedTokenizerBase, con
                 if isinstance(reward, InformationGain):
                     where = f"{stage.name}.rewards[{i}]"
                     reward.check_prompts(tokenizer, plan.prompts, stage.longest_sampling, context, where)
-            longest = _check_asked(plan, stage.longest_sampling, model, tokenizer, context)
+            longest = check_prompts(tokenizer, plan.prompts, stage.longest_sampling, context, stage.name)
             _check_microbatch(stage, longest, stage.longest_sampling.max_new_tokens)
-        case EvaluatePlan() | LabelPlan() | RejectionPlan() | ComparePlan():
-            _check_asked(plan, plan.stage.sampling, model, tokenizer, context)
+        case EvaluatePlan(stage=stage) | LabelPlan(stage=stage) | RejectionPlan(stage=stage) | ComparePlan(stage=stage):
+            check_prompts(tokenizer, plan.prompts, stage.sampling, context, stage.name)
         case ControlPlan() | PlayPlan() | PrunePlan():
             pass
-
-
-def _check_asked(
-    plan: EvaluatePlan | LabelPlan | RejectionPlan | ComparePlan | RlPlan,
-    sampling: Sampling,
-    model: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    context: int,
-) -> int:
-    """Do its prompts fit, and its judges take them? Returns the tokens of the longest prompt."""
-    refuse_other_tokenizers(plan.rewards, model, f"{plan.stage.name}.rewards")
-    return check_prompts(tokenizer, plan.prompts, sampling, context, plan.stage.name)
 
 
 def _check_microbatch(stage: RlStage, prompt: int, new: int) -> None:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from pathlib import Path
 
 import torch
 
-from tutelage.config import BASE, LEAVES, Recipe, Stage, reads
+from tutelage.config import BASE, LEAVES, CompareStage, Recipe, Stage, reads
 from tutelage.data.contamination import Contamination
 from tutelage.data.journal import Journal
 from tutelage.errors import ConfigError, RunFolderError
 from tutelage.models import describe, load_tokenizer
 from tutelage.pipelines.artefact import CARD, MANIFEST, Artefact, given_digests, seal
 from tutelage.pipelines.card import card
-from tutelage.pipelines.decide import BEGIN, Decision, begun, decide
+from tutelage.pipelines.decide import BEGIN, Decision, begun, decide, is_half_done
 from tutelage.pipelines.figures import check_gates, figures, in_words
 from tutelage.pipelines.folder import RunFolder, left_by, read_result
 from tutelage.pipelines.keys import Key, key_of
 from tutelage.pipelines.overlap import overlap_before
 from tutelage.pipelines.plan import RunPlan, check_stage, check_with_tokenizer, plan_recipe
+from tutelage.pipelines.vocabularies import check_vocabularies
 from tutelage.report import build_report
 from tutelage.stages import (
     Plan,
@@ -43,39 +45,52 @@ def run_recipe(recipe: Recipe, out: Path, progress: Progress, force: Collection[
     weight is loaded.
 
     Args:
-        force: names of stages that run in any case.
+        force: names of stages that run in any case; of a loop's stage, in all its rounds.
     """
-    refuse_unknown(force, recipe)
+    forced = stages_forced(force, recipe)
     plan = plan_recipe(recipe)
     with RunFolder(out) as folder:
         folder.declare(recipe)
-        return _Life(plan, folder, progress, force=force).run()
+        return _Life(plan, folder, progress, forced=forced).run()
 
 
 def resume_run(out: Path, progress: Progress) -> Path:
     """Goes on with a run where it was: finished stages stand, the one under way continues from its checkpoint."""
+    if not out.is_dir():
+        raise RunFolderError(f"{out}: no run lies here")
     with RunFolder(out) as folder:
         return _Life(plan_recipe(folder.declared()), folder, progress, resumed=True).run()
 
 
-def refuse_unknown(force: Collection[str], recipe: Recipe) -> None:
-    """Raises ConfigError for a name to be forced that is no stage's."""
-    names = [stage.name for stage in recipe.stage]
-    for name in force:
-        if name not in names:
-            raise ConfigError(f"--force {name}: the recipe has no such stage; it has {', '.join(names)}")
+def _asked(stage: Stage, recipe: Recipe) -> list[str | None]:
+    """The models that a report is about."""
+    if isinstance(stage, CompareStage):
+        return [contestant.model for contestant in stage.contestants]
+    return [recipe.begins(stage)]
+
+
+def stages_forced(names: Collection[str], recipe: Recipe) -> set[str]:
+    """The stages that names stand for. Raises ConfigError for one that is no stage's."""
+    known, found = [stage.name for stage in recipe.stage], set[str]()
+    for name in names:
+        meant = [name] if name in known else [one for one in known if re.fullmatch(rf"{re.escape(name)}-\d+", one)]
+        if not meant:
+            raise ConfigError(f"--force {name}: the recipe has no such stage; it has {', '.join(known)}")
+        found.update(meant)
+    return found
 
 
 class _Life:
     """The stages of a run, one after the other, and what they have left so far."""
 
     def __init__(
-        self, plan: RunPlan, folder: RunFolder, progress: Progress, resumed: bool = False, force: Collection[str] = ()
+        self, plan: RunPlan, folder: RunFolder, progress: Progress, resumed: bool = False, forced: Collection[str] = ()
     ) -> None:
-        self.plan, self.folder, self.progress, self.resumed, self.force = plan, folder, progress, resumed, force
+        self.plan, self.folder, self.progress, self.resumed, self.forced = plan, folder, progress, resumed, forced
         self.given = plan.fetch_models(progress.note)  # models that no stage makes
         for name in self.given.keys() - plan.on_this_machine().keys():  # the others have been checked with the plan
             check_with_tokenizer(plan, name, self.given[name])
+        check_vocabularies(plan.stages, plan.recipe, self.given)
         self.model = self.given.get(BASE)  # the newest policy
         self.made = dict(self.given)
         self.left: dict[str, Artefact] = {}
@@ -89,6 +104,7 @@ class _Life:
         try:
             for index, stage_plan in enumerate(self.plan.stages):
                 self._stage(index, stage_plan)
+            self._write_cards()  # also those that a kill left out
         finally:
             report = self._leave()
         return report
@@ -102,13 +118,12 @@ class _Life:
         kind = LEAVES[stage.type]
         if (folder / "result.json").is_file() and not (folder / MANIFEST).is_file():  # killed in between
             seal(folder, stage.name, kind, begun(folder) or key)
-        decision = decide(folder, key, self.resumed, stage.name in self.force)
+        decision = decide(folder, key, self.resumed, stage.name in self.forced)
         if decision.artefact is None:
-            self._check_inputs(inputs)
             if decision.do == "goes on":
                 self.progress.note(f"{stage.name}: goes on; {decision.why}")
             result = self._run(index, plan, folder, key, decision)
-            artefact = seal(folder, stage.name, kind, key)
+            artefact = seal(folder, stage.name, kind, begun(folder) or key)
         else:
             self.progress.note(f"{stage.name}: finished before; {decision.why}")
             artefact, result = decision.artefact, read_result(folder) or {}
@@ -116,24 +131,31 @@ class _Life:
         if (left := left_by(folder, result)) is not None:
             self.made[stage.name] = left
         if "saved" in result:
-            self.model = self.made[stage.name]
             if decision.do == "stands" and isinstance(plan, PretrainPlan) and plan.from_nothing:
-                check_with_tokenizer(self.plan, stage.name, self.model)
-            self.folder.point_at(self.model)
+                self._check_what_follows(stage.name, self.made[stage.name])
+            self.folder.point_at(self.made[stage.name])
+        if kind == "policy":
+            self.model = self.made[stage.name]
         if decision.do != "stands":
             self._write_cards()
         check_gates(stage, result)
 
+    def _check_what_follows(self, stage: str, model: Path) -> None:
+        """What could not be known before this stage had made a tokenizer."""
+        check_with_tokenizer(self.plan, stage, model)
+        check_vocabularies(self.plan.stages, self.plan.recipe, {**self.made, stage: model})
+
     def _run(self, index: int, plan: Plan, folder: Path, key: Key, decision: Decision) -> Result:
         stage = plan.stage
-        if decision.do == "runs" and any(folder.iterdir()):
-            self.progress.note(f"{stage.name}: runs again: {decision.why}")
+        if decision.do == "runs":
+            if any(folder.iterdir()):
+                self.progress.note(f"{stage.name}: runs again: {decision.why}")
             self._begin_anew(folder, stage)
         start = self._start(folder, key)
-        begins = self.made.get(getattr(stage, "start", None) or "", self.model)
+        begins = self.made.get(self.plan.recipe.begins(stage) or "", self.model)
         if isinstance(plan, PretrainPlan) and plan.from_nothing:
             begins = begin_from_nothing(plan, self.plan.recipe, folder, self.progress.note)
-            check_with_tokenizer(self.plan, stage.name, begins)  # what follows too, before time is spent
+            self._check_what_follows(stage.name, begins)  # before time is spent
         planned, plan = plan, completed(plan, self.made, begins, folder, self.progress.note)
         if plan is not planned and begins is not None:
             check_stage(plan, begins, load_tokenizer(begins), describe(begins).context)
@@ -178,31 +200,26 @@ class _Life:
         made = reads(stage, recipe.before(stage.name), recipe.environments)
         return given | {name: self.left[name].digest for name in made}
 
-    def _check_inputs(self, names: Collection[str]) -> None:
-        for name in names:
-            if name in self.left:
-                self.left[name].check()
-
     def _begin_anew(self, folder: Path, stage: Stage) -> None:
-        """Puts aside what a stage had left, and takes its lines out of the logs.
+        """Takes a stage's lines out of the logs, and puts aside what it had left.
 
-        Other stages that are half done have noted how long the logs were, so these begin anew, too.
+        Other stages that are half done have noted how long the logs were, so these begin anew, too. The logs come
+        first and the stage's own folder last: one that is killed in between is found to be begun anew again.
         """
-        half_done = [
-            other
-            for other in self.plan.recipe.stage
-            if (place := self.folder.stage_folder(other.name)) is not None
-            and (place / BEGIN).is_file()
-            and not (place / "result.json").is_file()
-        ]
-        dropped = {other.name for other in half_done} | {stage.name}
-        self.folder.put_aside(folder)
-        for other in half_done:
-            place = self.folder.stage_folder(other.name)
-            if place is not None and other.name != stage.name:
-                self.folder.put_aside(place)
+        places = {other.name: self.folder.stage_folder(other.name) for other in self.plan.recipe.stage}
+        again = {
+            name: place
+            for name, place in places.items()
+            if name != stage.name and place is not None and is_half_done(place)
+        }
+        if any(folder.iterdir()):
+            again[stage.name] = folder
+        if not again:
+            return
         for log in (self.metrics, self.samples, self.events):
-            log.keep_only(lambda line: str(line.get("stage")).partition(":")[0] not in dropped)
+            log.keep_only(lambda line: str(line.get("stage")).partition(":")[0] not in again)
+        for place in again.values():
+            self.folder.put_aside(place)
 
     def _start(self, folder: Path, key: Key) -> dict[str, int]:
         """How far the logs were written when the stage began for the first time."""
@@ -224,8 +241,7 @@ class _Life:
             reports = [
                 (other.name, found[other.name])
                 for other in finished.values()
-                if other.type in ("evaluate", "predict")
-                and name in reads(other, recipe.before(other.name), recipe.environments)
+                if LEAVES[other.type] == "report" and name in _asked(other, recipe)
             ]
             text = card(recipe, stage, self.left[name].key.inputs, found[name], reports)
             path = self.left[name].folder / "model" / CARD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import numpy as np
 from tutelage.config import Recipe
 from tutelage.errors import ConfigError, FailedSamplesError, RunFolderError
 from tutelage.evaluation import interquartile_mean, stratified_bootstrap, summarise
-from tutelage.pipelines.folder import read_result, seed_folders
-from tutelage.pipelines.run import refuse_unknown, run_recipe
+from tutelage.pipelines.folder import RunFolder, read_result, seed_folders
+from tutelage.pipelines.run import run_recipe, stages_forced
 from tutelage.training import Progress
 
 
@@ -33,7 +34,7 @@ def run_seeds(recipe: Recipe, out: Path, seeds: int, progress: Progress, force: 
     Returns:
         the runs' folders, OUT/seed-S.
     """
-    refuse_unknown(force, recipe)
+    stages_forced(force, recipe)  # a mistake is told before anything is made
     if (out / "recipe.json").exists():
         raise RunFolderError(f"{out}: holds a single run; choose another --out for several seeds")
     folders = [out / f"seed-{seed}" for seed in range(recipe.seed, recipe.seed + seeds)]
@@ -85,11 +86,11 @@ def _aggregate(name: str, scores: Sequence[Sequence[float]]) -> Aggregate:
 def _scores_of(run: Path) -> dict[str, float]:
     """The mean score of each finished stage that has scores, by its name, in the stages' order."""
     found: dict[str, float] = {}
-    for folder in sorted((run / "stages").glob("*")):
-        result = read_result(folder) or {}
-        if "scores" in result:
-            try:
-                found[folder.name.partition("-")[2]] = summarise(result["scores"]).mean
-            except FailedSamplesError:
-                continue
+    folder = RunFolder(run)
+    for stage in folder.declared().stage:
+        place = folder.stage_folder(stage.name)
+        result = None if place is None else read_result(place)
+        if result is not None and "scores" in result:
+            with suppress(FailedSamplesError):
+                found[stage.name] = summarise(result["scores"]).mean
     return found

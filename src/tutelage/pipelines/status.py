@@ -12,7 +12,7 @@ from tutelage.pipelines.decide import Decision, decide
 from tutelage.pipelines.folder import RunFolder
 from tutelage.pipelines.keys import key_of
 from tutelage.pipelines.plan import plan_recipe
-from tutelage.pipelines.run import refuse_unknown
+from tutelage.pipelines.run import stages_forced
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def run_status(out: Path, recipe: Recipe | None = None, force: Collection[str] =
     """
     folder = RunFolder(out)
     recipe = recipe or folder.declared()
-    refuse_unknown(force, recipe)
+    forced = stages_forced(force, recipe)
     plan = plan_recipe(recipe)
     here = plan.on_this_machine()
     digests: dict[str, str] = {}
@@ -44,7 +44,7 @@ def run_status(out: Path, recipe: Recipe | None = None, force: Collection[str] =
             continue
         inputs = given_digests(stage, recipe, here) | {name: digests[name] for name in names}
         key = key_of(stage_plan, recipe, inputs)
-        decision = decide(folder.stage_folder(stage.name), key, resumed=False, forced=stage.name in force)
+        decision = decide(folder.stage_folder(stage.name), key, resumed=False, forced=stage.name in forced)
         if decision.artefact is not None:
             digests[stage.name] = decision.artefact.digest
         yield StageStatus(stage, decision)

@@ -36,7 +36,8 @@ from tutelage.stages.information_gain import InformationGain
 from tutelage.stages.judged import rows_of_prompts
 from tutelage.stages.label import LabelPlan, plan_label, run_label
 from tutelage.stages.labelled import labelled
-from tutelage.stages.model_rewards import refuse_other_tokenizers
+from tutelage.stages.local_judge import LocalJudge
+from tutelage.stages.named_models import is_model_folder
 from tutelage.stages.perplexity import PerplexityPlan, check_context, plan_perplexity, run_perplexity
 from tutelage.stages.play import PlayPlan, plan_play, run_play
 from tutelage.stages.positions import PositionsPlan, check_lengths, plan_positions, run_positions
@@ -214,6 +215,7 @@ __all__ = [
     "EvaluatePlan",
     "InformationGain",
     "LabelPlan",
+    "LocalJudge",
     "PerplexityPlan",
     "Plan",
     "PlayPlan",
@@ -240,8 +242,8 @@ __all__ = [
     "check_probes",
     "check_revisions",
     "completed",
+    "is_model_folder",
     "plan_stage",
-    "refuse_other_tokenizers",
     "render_rows",
     "replay_step",
     "rows_of_prompts",

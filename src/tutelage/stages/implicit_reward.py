@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import torch
@@ -17,7 +16,7 @@ from tutelage.models import Policy
 from tutelage.rewards import Reward
 from tutelage.rewards.base import Spread
 from tutelage.stages.context import StageRun
-from tutelage.stages.named_models import refuse_other_tokens, refuse_unknown_policy
+from tutelage.stages.named_models import refuse_unknown_policy
 from tutelage.types import Group, Prompt, Sample
 
 
@@ -56,11 +55,6 @@ class ImplicitReward(Reward):
                 f"{where}.reference: '{self.model}' has learned beside '{began}', so what it says is its log ratio to "
                 f"that and not to '{self.reference}': set reference = '{began}', or the start of '{self.model}'"
             )
-
-    def refuse_tokenizer(self, policy: Path, where: str) -> None:
-        """Raises ModelError where a folder's tokenizer has other tokens than the policy's."""
-        for key, name in (("model", self.model), ("reference", self.reference)):
-            refuse_other_tokens([name], policy, f"{where}.{key}")
 
     def loaded(self, run: StageRun) -> ImplicitReward:
         """The same with its models in memory, without masters: neither is trained."""

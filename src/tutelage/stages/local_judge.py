@@ -77,13 +77,13 @@ class LocalJudge(Reward):
         """Raises ConfigError for a judge that no stage before this one leaves and that is no folder."""
         refuse_unknown_policy(self.model, recipe.policies_before(stage.name), f"{where}.model")
 
-    def refuse_tokenizer(self, policy: Path, where: str) -> None:
+    def refuse_tokenizer(self, folder: Path, where: str) -> None:
         """Raises ModelError where the judge cannot be asked, or its verdict cannot be read off a single token.
 
         Args:
-            policy: the recipe's model, whose tokenizer all its stages' models have.
+            folder: with the judge's tokenizer.
         """
-        tokenizer = load_tokenizer(Path(self.model) if self._is_folder else policy)
+        tokenizer = load_tokenizer(folder)
         if not has_template(tokenizer):
             raise ModelError(
                 f"{where}.model: '{self.model}' has no chat template to be asked in; take an instruct model"
@@ -119,10 +119,6 @@ class LocalJudge(Reward):
         asked = [judging.questions(group.prompt, some) for group, some in zip(groups, texts, strict=True)]
         said = self._by_words(asked) if self.by == "words" else self._by_probability(asked)
         return [judging.scores(group.prompt, some, said) for group, some in zip(groups, texts, strict=True)]
-
-    @property
-    def _is_folder(self) -> bool:
-        return (Path(self.model) / "config.json").is_file()
 
     @torch.no_grad()
     def _by_probability(self, asked: Sequence[Sequence[str]]) -> Said:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -27,7 +26,7 @@ from tutelage.stages.context import StageRun
 from tutelage.stages.implicit_reward import ImplicitReward
 from tutelage.stages.information_gain import InformationGain
 from tutelage.stages.local_judge import LocalJudge
-from tutelage.stages.named_models import refuse_other_tokens, refuse_unknown_models
+from tutelage.stages.named_models import refuse_unknown_models
 from tutelage.stages.steps import Reduction, score_answers, score_steps, with_steps
 from tutelage.training import State
 from tutelage.types import Group, Prompt, Sample
@@ -85,10 +84,6 @@ class ModelReward(Reward):
     @property
     def spreads(self) -> bool:
         return self.dense
-
-    def refuse_tokenizer(self, policy: Path, where: str) -> None:
-        """Raises ModelError where a folder's tokenizer has other tokens than the policy's."""
-        refuse_other_tokens(self.models, policy, f"{where}.models")
 
     def loaded(self, run: StageRun) -> ModelReward:
         """The same with its models in memory. Raises ConfigError where they are not of the kind that it is told."""
@@ -228,17 +223,6 @@ def _ready(reward: Reward, run: StageRun, state: State | None) -> Reward:
     if isinstance(reward, InformationGain) and state is not None and state.reference is not None:
         return reward.between(state.policy, state.reference)
     return reward
-
-
-def refuse_other_tokenizers(rewards: Sequence[Reward], policy: Path, where: str) -> None:
-    """Raises ModelError for a model whose tokenizer is not what its reward needs.
-
-    Args:
-        policy: the recipe's model.
-    """
-    for i, reward in enumerate(rewards):
-        if isinstance(reward, LoadedReward):
-            reward.refuse_tokenizer(policy, f"{where}[{i}]")
 
 
 def _refuse_nothing_to_compare(stage: Stage, where: str) -> None:

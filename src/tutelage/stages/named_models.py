@@ -1,4 +1,4 @@
-"""Models that a recipe names, a stage's or a folder's: refused where there is none, or where its tokens are others."""
+"""Models that a recipe names, a stage's or a folder's: refused where there is none."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tutelage.config import Stage, nearest
-from tutelage.errors import ConfigError, ModelError
-from tutelage.models import load_tokenizer
+from tutelage.errors import ConfigError
 
 
 def refuse_unknown_models(names: Sequence[str], earlier: Sequence[Stage], where: str) -> None:
@@ -22,21 +21,11 @@ def refuse_unknown_policy(name: str, known: Sequence[str], where: str) -> None:
     _refuse_unknown(name, known, where, "a stage before this one that leaves a policy")
 
 
-def refuse_other_tokens(names: Sequence[str], policy: Path, where: str) -> None:
-    """Raises ModelError where a folder's tokenizer has other tokens than the policy's: their numbers are scored."""
-    words = load_tokenizer(policy).get_vocab()
-    for name in filter(_is_folder, names):
-        if load_tokenizer(Path(name)).get_vocab() != words:
-            raise ModelError(
-                f"{where}: the tokenizer of {name} is another than the policy's, and token ids are scored as they were "
-                "sampled; train a model that begins with this policy, or one of its family"
-            )
-
-
 def _refuse_unknown(name: str, known: Sequence[str], where: str, what: str) -> None:
-    if name not in known and not _is_folder(name):
+    if name not in known and not is_model_folder(name):
         raise ConfigError(f"{where}: '{name}' is neither {what} nor a model's folder: {nearest(name, known)}")
 
 
-def _is_folder(name: str) -> bool:
+def is_model_folder(name: str) -> bool:
+    """Is it the path of a model, not a name?"""
     return (Path(name) / "config.json").is_file()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,12 +64,20 @@ def plan_pretrain(stage: PretrainStage, recipe: Recipe, must_reach: bool) -> Pre
 
 
 def check_model(plan: PretrainPlan, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
-    """Raises DataError where the model cannot take such sequences, ModelError where its texts cannot end."""
+    """Raises DataError where the model cannot take such sequences, or the texts do not fill one; ModelError where texts
+    cannot end."""
     render_text(tokenizer, "text")
     if plan.stage.context > context:
         raise DataError(
             f"{plan.stage.name}.context: {plan.stage.context} is above the model's own, {context}; lower it"
         )
+    for key, texts in (("source", plan.texts), ("decay_source", plan.decay_texts)):
+        lengths = accumulate(len(render_text(tokenizer, text)) for text in texts)
+        if texts and all(length < plan.stage.context for length in lengths):
+            raise DataError(
+                f"{plan.stage.name}.{key}: its texts have fewer tokens than one sequence, {plan.stage.context} "
+                f"(context); give it more of them, or lower {plan.stage.name}.context"
+            )
 
 
 def begin_from_nothing(plan: PretrainPlan, recipe: Recipe, folder: Path, note: Note) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 
 from tutelage.algorithms.reward_losses import RewardLoss, build_reward_loss
-from tutelage.config import LabelStage, Recipe, RewardModelStage, Stage
+from tutelage.config import LabelStage, Recipe, RewardModelStage, Stage, condition
 from tutelage.data.packaged import rater_agreement
 from tutelage.data.packing import Row, pack
 from tutelage.data.preferences import Judged
@@ -76,6 +76,8 @@ def plan_reward_model(stage: RewardModelStage, recipe: Recipe, must_reach: bool)
         _refuse_for_steps(stage, loss, made)
     elif (judged or made) and stage.separator != RewardModelStage.model_fields["separator"].default:
         raise ConfigError(f"{stage.name}.separator: whole answers were judged, not their steps; leave it out")
+    if judged or made or test:
+        _refuse_gates(stage, stepwise)
     if loss.compares:
         refuse_ties(judged, where, "loss = { type = 'regression' }")
     if loss.probabilities:
@@ -96,6 +98,13 @@ def _are_steps(stage: RewardModelStage, made: Stage | None, judged: Sequence[Jud
         steps, whole = sorted(kinds, key=lambda key: not kinds[key])
         raise ConfigError(f"{stage.name}.{steps}: steps were judged here, and whole answers in {whole}; take one kind")
     return True in kinds.values()
+
+
+def _refuse_gates(stage: RewardModelStage, stepwise: bool) -> None:
+    """Raises ConfigError for a gate on a figure that only the other kind of judgements has."""
+    lacking, what = ("follows_length", "steps") if stepwise else ("first_error_f1", "whole answers")
+    if any(condition(gate).figure == lacking for gate in stage.require):
+        raise ConfigError(f"{stage.name}.require: {what} were judged, and of these there is no {lacking}; leave it out")
 
 
 def _refuse_for_steps(stage: RewardModelStage, loss: RewardLoss, made: Stage | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tutelage.config import RlGuards
 from tutelage.engines import build_engine
-from tutelage.errors import ModelError
 from tutelage.models import Policy, RewardModel, ValueModel, context_length
 from tutelage.rewards import RewardSuite
 from tutelage.stages.collect import Collector
@@ -60,7 +59,7 @@ def loaded_state(plan: RlPlan, run: StageRun) -> State:
     policy = load_learner(plan, run)
     critic = plan.algorithm.needs_critic
     start = None if critic is None or critic.start is None else run.load_reward_model(critic.start)
-    return first_state(plan, policy, start, load_teacher(plan, run, policy))
+    return first_state(plan, policy, start, load_teacher(plan, run))
 
 
 def load_learner(plan: RlPlan, run: StageRun) -> Policy:
@@ -72,18 +71,10 @@ def load_learner(plan: RlPlan, run: StageRun) -> Policy:
     return policy
 
 
-def load_teacher(plan: RlPlan, run: StageRun, policy: Policy) -> Policy | None:
-    """The model that the stage names as its reference. Raises ModelError where its tokens are not the policy's."""
+def load_teacher(plan: RlPlan, run: StageRun) -> Policy | None:
+    """The model that the stage names as its reference."""
     name = plan.stage.reference.model
-    if name is None:
-        return None
-    teacher = run.load_policy(model=name).freeze()
-    if teacher.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
-        raise ModelError(
-            f"{plan.stage.name}.reference.model: the tokenizer of '{name}' is another than the policy's, so it cannot "
-            "judge its tokens; let it teach by text: a `rejection` or `label` stage that starts with it, then `sft`"
-        )
-    return teacher
+    return None if name is None else run.load_policy(model=name).freeze()
 
 
 def first_state(plan: RlPlan, policy: Policy, start: RewardModel | None = None, teacher: Policy | None = None) -> State:
