@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from tutelage.cli import display as module
+from tutelage.cli import options
 from tutelage.cli.display import Display, sparkline
 from tutelage.training.progress import Progress, Quiet, duration
 
@@ -143,3 +144,9 @@ def test_sparkline():
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
     assert sparkline([2.0, 2.0]) == "▁▁"
     assert sparkline([]) == ""
+
+
+def test_what_stands_between_colons_is_printed_as_it_is() -> None:
+    with options.console.capture() as printed:
+        options.console.print("basic_arithmetic:train:91")
+    assert printed.get() == "basic_arithmetic:train:91\n"

@@ -24,7 +24,7 @@ from tutelage.errors import ConfigError, DataError
 from tutelage.models import Policy
 from tutelage.pipelines import plan_recipe, resume_run, run_recipe
 from tutelage.pipelines.figures import figures, in_words
-from tutelage.pipelines.keys import _sources_of_part, _with_imported
+from tutelage.pipelines.sources import _sources_of_part, _with_imported
 from tutelage.rewards import RewardSuite
 from tutelage.stages.collect import Collector
 from tutelage.stages.experience import experience_of, rows_of

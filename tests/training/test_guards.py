@@ -41,7 +41,7 @@ def fired(guards: Guards, steps: list[dict[str, float]], compute: str = "fp32") 
         ({"clipped": {"limit": 0.5, "steps": 1}}, {"clipped": [0.5, 0.51]}, [(2, 2)]),
         ({"mismatch": "stop"}, {"mismatch": [9e-6, 9.9e-5, 1.1e-4]}, [(3, 3)]),
         ({"mismatch": {"limit": 0.5, "action": "stop"}}, {"mismatch": [0.4, 0.6]}, [(2, 2)]),
-        ({"mismatch_max": "stop"}, {"mismatch_max": [2.9e-5, 2e-3]}, [(2, 2)]),
+        ({"mismatch_max": "stop"}, {"mismatch_max": [2e-3, 2.9e-5, 2e-3, 2e-3, 2e-3]}, [(5, 3)]),
         ({"grad_norm": 10.0}, {"grad_norm": [1.0] * 9 + [11.0]}, []),  # fewer than ten before it tell nothing
         ({"grad_norm": 10.0}, {"grad_norm": [1.0] * 5 + [0.0] * 5 + [2.0] * 5 + [14.0, 21.0]}, [(17, 17)]),
         (
@@ -63,9 +63,10 @@ def test_when_a_guard_fires(guards: Any, columns: Any, expected: list[tuple[int,
 def test_bf16_is_allowed_what_it_was_measured_to_do_and_no_bug() -> None:
     measured = history(mismatch=[0.036, 0.016], mismatch_max=[0.29, 0.61])
     assert fired(RlGuards(), measured, "bf16") == []
-    assert {verdict.guard for verdict in fired(RlGuards(), measured, "fp32")} == {"mismatch", "mismatch_max"}
-    for largest in (3.6, 4.2, 20.0):  # temperature, mask, shift
-        assert [v.guard for v in fired(RlGuards(), history(mismatch_max=[largest]), "bf16")] == ["mismatch_max"]
+    assert {verdict.guard for verdict in fired(RlGuards(), measured, "fp32")} == {"mismatch"}
+    assert fired(RlGuards(), history(mismatch_max=[0.5, 6.1, 0.5, 6.1]), "bf16") == []  # single tokens, rounded
+    for largest in (3.6, 4.2, 20.0):  # temperature, mask, shift: in every step
+        assert [v.step for v in fired(RlGuards(), history(mismatch_max=[largest] * 3), "bf16")] == [3]
 
 
 def test_a_reward_that_falls_is_told_from_one_that_wavers() -> None:

@@ -20,7 +20,7 @@ def main() -> None:
     from tutelage.cli.commands import app
     from tutelage.errors import TutelageError
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     try:
         app()
     except TutelageError as error:

@@ -63,7 +63,7 @@ class Display:
     """A `Progress` for people: use it as a context manager around a run."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console()
+        self._console = console or Console(emoji=False)
         self._stage: _Stage | None = None
         self._live: Live | None = None
 
