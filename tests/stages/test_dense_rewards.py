@@ -240,5 +240,5 @@ def test_a_model_with_other_tokens_is_refused(tmp_path: Path) -> None:
     for key in ("model", "reference"):
         table = {"model": "'base'", "reference": "'base'", key: f"'{tmp_path}/other'"}
         override = f"prime.rewards=[{{type='implicit',model={table['model']},reference={table['reference']}}}]"
-        with pytest.raises(ModelError, match=rf"prime\.rewards\[0\]\.{key}: the tokenizer of .*other is another than"):
+        with pytest.raises(ModelError, match=rf"prime\.rewards\[0\]\.{key}: the tokenizer of .*other' is another than"):
             plan_recipe(prepared(tmp_path, override, "implicit.keep=true"))
