@@ -134,6 +134,11 @@ def test_mistakes_are_refused(parts: list[Any], words: str) -> None:
         mixture(*parts, others=others)
 
 
+def test_a_part_that_would_be_asked_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"of 10 train_questions products gets none by its weight"):
+        mixture(SUMS, {"environment": "products", "weight": 0.01}, train_questions=10).prompts("train")
+
+
 STAGES = """
 [environments.products]
 type = "arithmetic"

@@ -169,3 +169,10 @@ def test_the_examples_are_as_long_as_prompts_can_be() -> None:
     asked = environment.play(range(1), 2, 0, found).send(None)[0].prompt.messages[0].content
     longest = max(len(prompt.messages[0].content) for prompt in environment.examples())
     assert longest - 3 <= len(asked) <= longest + 3
+
+
+@pytest.mark.parametrize(
+    "text", ["```\nx = 1\nx + 2\n```", "```python3\nx = 1\nx + 2```", "``` \nx = 1\nx + 2\n```", "```x = 1\nx + 2```"]
+)
+def test_a_program_is_found_however_its_marks_are_written(text: str) -> None:
+    assert Programs().program_in(f"Here: {text} done") == "x = 1\nx + 2"

@@ -50,7 +50,7 @@ def test_plain_transformers_opens_what_is_saved(tmp_path, family, tied):
     assert torch.equal(opened(tokens).logits, module(tokens).logits)
     assert torch.equal(load_module(tmp_path, torch.float32)(tokens).logits, module(tokens).logits)
     facts = describe(tmp_path)
-    assert facts == ModelFacts(module.config.model_type, sum(p.numel() for p in module.parameters()), 256)
+    assert facts == ModelFacts(module.config.model_type, sum(p.numel() for p in module.parameters()), 256, 2)
 
 
 def test_the_tokenizer_is_saved_with_its_template(folder):

@@ -38,10 +38,13 @@ def test_the_share_of_words(language, text, share):
 def test_the_thinking_is_read_or_everything():
     text = "<think>我们算 it</think> The answer is two."
     assert LanguageReward(language="zh").score(prompt(), sample(text)) == 3 / 4
-    assert LanguageReward(language="zh", reads="whole").score(prompt(), sample(text)) == pytest.approx(3 / 9)
+    assert LanguageReward(language="zh", reads="whole").score(prompt(), sample(text)) == pytest.approx(3 / 8)
     other = text.replace("think>", "why>")
     assert LanguageReward(language="zh", think="why").score(prompt(), sample(other)) == 3 / 4
     assert LanguageReward(language="zh").score(prompt(), sample("没有 end")) == 2 / 3
+    tagged = "<think>你好</think><answer>答案</answer>"
+    assert LanguageReward(language="zh", reads="whole").score(prompt(), sample(tagged)) == 1  # tags are no words
+    assert LanguageReward(language="en", reads="whole").score(prompt(), sample("<think></think> 42")) == 0
 
 
 def test_thinking_ends_at_the_last_mark():

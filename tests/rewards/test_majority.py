@@ -48,6 +48,11 @@ def test_equal_mathematics_is_one_answer_and_nonsense_spoils_no_group():
     texts = (r"\boxed{\frac{1}{2}}", r"\boxed{0.5}", r"\boxed{7}", r"\boxed{7}", r"\boxed{2/4}", r"\boxed{9^{9^{9^9}}}")
     samples = scored({"type": "majority", "by": "maths"}, [group(*texts, r"\boxed{so what}", "none")])
     assert [one.reward for one in samples] == [1, 1, 0, 0, 1, 0, 0, 0]
+    for place in range(3):  # what can be compared with nothing costs nobody his vote
+        texts = [r"\boxed{4}", r"\boxed{4}", r"\boxed{3}"]
+        texts.insert(place, r"\boxed{\frac{1}{0}}")
+        samples = scored({"type": "majority", "by": "maths"}, [group(*texts)])
+        assert [one.reward for one in samples] == [float(text == r"\boxed{4}") for text in texts]
 
 
 class Sealed:

@@ -17,6 +17,7 @@ from tutelage.data.journal import Journal
 from tutelage.engines import Completion, Finished, Request, ScriptedEngine, Watch
 from tutelage.errors import DataError
 from tutelage.rollouts import check_prompts, places_of_step, prompts_of_step, question, record_samples, roll_out
+from tutelage.rollouts.roll_out import prompts_begun
 from tutelage.types import Group, Message, Prompt
 
 PROMPTS = [Prompt(f"p{i}", messages=(Message("user", f"What is {i} + 1?"),), answer=str(i + 1)) for i in range(7)]
@@ -55,6 +56,12 @@ def test_a_sample_carries_the_engines_tokens_and_the_prompts() -> None:
     assert sample.text == "The answer is 7."  # without the end token, which stays among the tokens
     assert sample.tokens[-1] == 2
     assert len(sample.logprobs) == len(sample.tokens)
+
+
+def test_a_prompt_that_comes_again_has_noise_of_its_own_and_the_others_keep_theirs() -> None:
+    seeds = [begun.seed for begun in prompts_begun(tiny_tokenizer(), [*PROMPTS[:2], PROMPTS[0]], 5)]
+    assert seeds[:2] == [begun.seed for begun in prompts_begun(tiny_tokenizer(), PROMPTS[:2], 5)]
+    assert len(set(seeds)) == 3
 
 
 class EndsBackwards(ScriptedEngine):

@@ -107,7 +107,7 @@ start = "teacher"
     torch.testing.assert_close(small(tokens).logits, deep.eval()(tokens, use_cache=False).logits)
     assert small.config.num_hidden_layers == 2
     with pytest.raises(ModelError, match="has 5 layers, so 5 of them cannot be kept; set `layers` lower"):
-        run_recipe(read_recipe(path, ["small.layers=5"]), tmp_path / "other", Quiet())
+        plan_recipe(read_recipe(path, ["small.layers=5"]))
 
 
 def test_layers_are_kept_at_even_distances() -> None:
@@ -126,6 +126,11 @@ def test_layers_are_kept_at_even_distances() -> None:
         (["student.start='nobody'"], r"stage\[0\]\.start: no stage before this one leaves 'nobody'"),
         (["models={student='x'}"], r"models\.student: a stage, or the recipe's own model, has that name"),
         (["student.algorithm={type='distillation', kl=0}"], r"kl: .*greater than 0"),
+        (["student.scale_rewards=true"], r"student\.scale_rewards: 'distillation' .* reads no reward; leave it out"),
+        (
+            ["student.sampling.top_p=0.9"],
+            r"student\.sampling: an exact KL is one of whole distributions.*leave them out",
+        ),
     ],
 )
 def test_mistakes_are_refused(tmp_path: Path, overrides: list[str], message: str) -> None:

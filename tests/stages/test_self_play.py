@@ -259,6 +259,8 @@ REFUSED = [
     (KUHN, "train.prompts_per_step=1", r"train\.prompts_per_step: 1 episode a step has no others"),
     (KUHN, 'train.rewards=[{type="length", maximum=3}]', r"train\.rewards: 'poker' is played: .*leave it out"),
     (KUHN, 'train.split="test"', r"train\.split: 'poker' is played"),
+    (PROGRAMS, "train.band=[0.2, 0.8]", r"train\.band: 'programs' is played: .*leave it out"),
+    (PROGRAMS, "train.dynamic_from=0", r"train\.dynamic_from: 'programs' is played"),
     (PROGRAMS, "train.completions_per_prompt=1", r"train\.completions_per_prompt: 1 attempt tells no rate"),
     (MATCH, 'match.environment="programs"', r"match\.opponent: 'programs' is no game"),
     (

@@ -88,6 +88,11 @@ class Mixture(Environment):
         whole = max(math.ceil(size * sum(weights) / weight) for size, weight in zip(sizes, weights, strict=True))
         asked = None if split == "test" else self.train_questions
         mixed = mix(parts, weights, asked or whole, self.seed)
+        if missing := {part.environment for part in self.parts} - {prompt.part for prompt in mixed}:
+            raise ConfigError(
+                f"parts: of {len(mixed)} train_questions {', '.join(sorted(missing))} gets none by its weight; "
+                "raise one of both"
+            )
         return [mixed[place] for place in interleaved([prompt.part for prompt in mixed])]
 
     def scorer(self) -> Reward:

@@ -92,7 +92,7 @@ class Programs(SelfPlay):
 
     def program_in(self, text: str) -> str | None:
         """What an answer has between its last marks, line by line; None where it has none."""
-        blocks = re.findall(r"```[a-z]*\n(.*?)```", text, re.DOTALL)
+        blocks = re.findall(r"```(?:[\w+-]*[ \t]*\n)?(.*?)```", text, re.DOTALL)
         return "\n".join(line.strip() for line in blocks[-1].splitlines() if line.strip()) if blocks else None
 
     def _asked_for_one(self, number: int, seed: int, found: Sequence[str]) -> Prompt:

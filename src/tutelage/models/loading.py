@@ -38,6 +38,7 @@ class ModelFacts:
     family: str  # transformers' model type: llama, qwen2, gemma3_text, ...
     parameters: int  # shared weights counted once
     context: int  # longest sequence, in tokens
+    layers: int | None  # None: its config does not say
 
 
 def describe(folder: Path) -> ModelFacts:
@@ -45,7 +46,9 @@ def describe(folder: Path) -> ModelFacts:
     config = _config(folder)
     with quiet(), torch.device("meta"):
         module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    return ModelFacts(config.model_type, sum(p.numel() for p in module.parameters()), context_length(config))
+    parameters = sum(weight.numel() for weight in module.parameters())
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    return ModelFacts(config.model_type, parameters, context_length(config), layers)
 
 
 def context_length(config: PreTrainedConfig) -> int:

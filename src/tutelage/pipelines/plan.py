@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tutelage.config import BASE, LEAVES, Architecture, Recipe, RlStage, Table, Tokenizer, check_used, reads
 from tutelage.engines import engine_for
-from tutelage.errors import DataError
+from tutelage.errors import DataError, ModelError
 from tutelage.models import (
     ResolvedModel,
     count_parameters,
@@ -178,7 +178,14 @@ def check_stage(plan: Plan, model: Path, tokenizer: PreTrainedTokenizerBase, con
             _check_microbatch(stage, longest, stage.longest_sampling.max_new_tokens)
         case EvaluatePlan(stage=stage) | LabelPlan(stage=stage) | RejectionPlan(stage=stage) | ComparePlan(stage=stage):
             check_prompts(tokenizer, plan.prompts, stage.sampling, context, stage.name)
-        case ControlPlan() | PlayPlan() | PrunePlan():
+        case PrunePlan(stage=stage):
+            layers = describe(model).layers  # of the model it comes from: it may have fewer by then
+            if layers is not None and stage.layers >= layers:
+                raise ModelError(
+                    f"{stage.name}: {model} has {layers} layers, so {stage.layers} of them cannot be kept; set "
+                    "`layers` lower"
+                )
+        case ControlPlan() | PlayPlan():
             pass
 
 

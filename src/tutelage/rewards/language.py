@@ -27,6 +27,7 @@ _SCRIPTS: Final[dict[str, str]] = {
     **{"th": "Thai", "zh": "Han"},
 }
 _UNSPACED = "Han Hiragana Katakana Khmer Lao Myanmar Thai"  # scripts that put nothing between two words
+_TAG = regex.compile(r"</?[A-Za-z][\w-]*>")
 _MATHS = regex.compile(r"\$\$.*?\$\$|\$[^$\n]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[a-zA-Z]+", regex.DOTALL)
 
 
@@ -35,9 +36,9 @@ class LanguageReward(Reward):
 
     A language is told by its Unicode script, and by nothing else: English for German goes unnoticed, as does Chinese
     for Japanese (not the other way round: kana are no Chinese), but Chinese for English does not. The paper does not
-    say how it tells them. Numbers, punctuation, formulas between dollars or LaTeX's brackets, LaTeX's commands, and
-    single Latin or Greek letters (names of variables) are no words. Where a script puts nothing between words, each
-    letter is one.
+    say how it tells them. Numbers, punctuation, formulas between dollars or LaTeX's brackets, LaTeX's commands, tags,
+    and single Latin or Greek letters (names of variables) are no words. Where a script puts nothing between words,
+    each letter is one.
     """
 
     isolated: ClassVar[bool] = False
@@ -56,7 +57,7 @@ class LanguageReward(Reward):
 
     def score(self, prompt: Prompt, sample: Sample) -> float:
         text = thinking_of(sample.text, self.think) if self.reads == "thinking" else sample.text
-        words = _word(_UNSPACED).findall(_MATHS.sub(" ", text.replace(f"<{self.think}>", " ")))
+        words = _word(_UNSPACED).findall(_MATHS.sub(" ", _TAG.sub(" ", text)))
         target = _letters(_SCRIPTS[self.language])
         return sum(target.match(word) is not None for word in words) / len(words) if words else 0.0
 

@@ -78,7 +78,15 @@ def camps_of(reader: AnswerReward, samples: Sequence[Sample]) -> list[list[int]]
 
 def _join(camps: list[list[int]], place: int, readings: Sequence[Any], reader: AnswerReward) -> None:
     for camp in camps:
-        if reader.agree(readings[camp[0]], readings[place]):
+        if _agree(reader, readings[camp[0]], readings[place]):
             camp.append(place)
             return
     camps.append([place])
+
+
+def _agree(reader: AnswerReward, one: Any, other: Any) -> bool:
+    """Do they? What cannot be compared, as 1/0 with anything, does not; the others' vote is theirs all the same."""
+    try:
+        return reader.agree(one, other)
+    except Exception:  # a library's, over whatever a policy wrote
+        return False

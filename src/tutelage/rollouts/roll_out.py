@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -49,10 +50,13 @@ def roll_out(
 
 
 def prompts_begun(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], seed: int) -> list[Beginning]:
-    """Each prompt, to be answered from the start."""
-    return [
-        Beginning(prompt, tuple(render_prompt(tokenizer, prompt)), derive_seed(seed, prompt.id)) for prompt in prompts
-    ]
+    """Each prompt, to be answered from the start. One that comes again is answered anew: with noise of its own."""
+    times, begun = Counter[str](), list[Beginning]()
+    for prompt in prompts:
+        again = (times[prompt.id],) if times[prompt.id] else ()
+        times[prompt.id] += 1
+        begun.append(Beginning(prompt, tuple(render_prompt(tokenizer, prompt)), derive_seed(seed, prompt.id, *again)))
+    return begun
 
 
 def go_on(

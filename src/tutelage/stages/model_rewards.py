@@ -10,14 +10,14 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PrivateAttr, model_validator
 
-from tutelage.config import EvaluateStage, Recipe, RlStage, Stage, nearest
+from tutelage.config import CompareStage, EvaluateStage, Recipe, RlStage, Stage, nearest
 from tutelage.data.answers import tokens_after
 from tutelage.data.chat import render_prompt
 from tutelage.data.packing import Row
 from tutelage.environments import Environment
 from tutelage.errors import ConfigError
 from tutelage.models import RewardModel
-from tutelage.rewards import JudgeReward, Reward, build_rewards
+from tutelage.rewards import JudgeReward, MajorityReward, Reward, build_rewards
 from tutelage.rewards.answers import Tag
 from tutelage.rewards.base import Fault, Outcome, Spread, Told
 from tutelage.rewards.thinking import Reads, refuse_idle_tag
@@ -200,6 +200,8 @@ def stage_rewards(
             reward.refuse_unknown_model(stage, recipe, f"{where}[{i}]")
         if isinstance(reward, LocalJudge | JudgeReward) and reward.mode == "pairs":
             _refuse_nothing_to_compare(stage, f"{where}[{i}].mode")
+        if isinstance(reward, MajorityReward):
+            _refuse_lone_answers(stage, f"{where}[{i}]: a majority of one is always right")
         if isinstance(reward, InformationGain) and not isinstance(stage, RlStage):
             raise ConfigError(
                 f"{where}[{i}]: 'information-gain' compares a policy in training with its reference, which only rl "
@@ -232,9 +234,14 @@ def _refuse_nothing_to_compare(stage: Stage, where: str) -> None:
             f"{where}: of a model's answers compared with one another half win, whatever they are worth; take mode = "
             "'grade', or a compare stage"
         )
-    for key in ("completions_per_prompt", "answers"):
-        if getattr(stage, key, 2) < 2:
-            raise ConfigError(f"{where}: 'pairs' compares answers; set {stage.name}.{key} to 2 or more")
+    _refuse_lone_answers(stage, f"{where}: 'pairs' compares answers")
+
+
+def _refuse_lone_answers(stage: Stage, why: str) -> None:
+    """Raises ConfigError where a prompt has one answer."""
+    for key in ("completions_per_prompt", "answers", "samples"):
+        if not isinstance(stage, CompareStage) and getattr(stage, key, 2) < 2:
+            raise ConfigError(f"{why}; set {stage.name}.{key} to 2 or more")
 
 
 def _refuse_what_never_counts(stage: Stage, rewards: Sequence[Reward], environment: Environment, where: str) -> None:

@@ -191,6 +191,15 @@ def _refuse_contradictions(stage: RlStage, algorithm: Algorithm, recipe: Recipe,
         raise ConfigError(
             f"{name}.reference: 'distillation' learns from a teacher; name it: reference = {{ model = NAME }}"
         )
+    if isinstance(algorithm, Distillation) and stage.scale_rewards:
+        raise ConfigError(
+            f"{name}.scale_rewards: 'distillation' learns from its teacher and reads no reward; leave it out"
+        )
+    if algorithm.kl and algorithm.kl_estimator == "exact" and stage.sampling.filtered:
+        raise ConfigError(
+            f"{name}.sampling: an exact KL is one of whole distributions, which top_k, top_p and min_p cut off: leave "
+            "them out, or take another algorithm.kl_estimator"
+        )
     if stage.ratio_to == "sampler" and stage.correction.kind != "none":
         raise ConfigError(
             f"{name}.correction: with ratio_to = 'sampler' the ratio itself corrects for the sampler; drop one of both"

@@ -8,7 +8,16 @@ from tutelage.environments import SelfPlay
 from tutelage.errors import ConfigError
 from tutelage.stages.match import refuse_idle
 
-_IDLE = ("split", "rewards", "refills", "reward_timeout", "max_failed_share", "quarantine_after")
+_IDLE = (
+    "split",
+    "rewards",
+    "refills",
+    "reward_timeout",
+    "max_failed_share",
+    "quarantine_after",
+    "band",
+    "dynamic_from",
+)
 
 
 def check_self_play(stage: RlStage, algorithm: Algorithm, environment: SelfPlay) -> None:
