@@ -138,7 +138,7 @@ TAKEN: Final = (
     ),
     _out(
         12, "letting finished stages stand",
-        ("pipelines/decide.py", "if resumed or not changed:", "if not resumed and not changed:"),
+        ("pipelines/decide.py", "if changed and (not resumed or", "if resumed or (changed and"),
         by="pipelines/test_artefacts.py::test_killed_at_any_boundary_it_ends_with_the_same_artefacts[before-run_stage]",
     ),
     _out(

@@ -42,7 +42,7 @@ def decide(folder: Path | None, key: Key, resumed: bool, forced: bool) -> Decisi
     artefact, before = read_artefact(folder), begun(folder)
     changed = key.differences(artefact.key if artefact is not None else before or key)
     if artefact is not None:
-        if changed and not (resumed and not key.contradicts(artefact.key)):
+        if changed and (not resumed or key.contradicts(artefact.key)):
             return Decision("runs", "; ".join(changed))
         artefact.check()
         return Decision("stands", "; ".join(changed) or "nothing that it depends on has changed", artefact)
