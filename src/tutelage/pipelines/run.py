@@ -88,9 +88,11 @@ class _Life:
     ) -> None:
         self.plan, self.folder, self.progress, self.resumed, self.forced = plan, folder, progress, resumed, forced
         self.given = plan.fetch_models(progress.note)  # models that no stage makes
-        for name in self.given.keys() - plan.on_this_machine().keys():  # the others have been checked with the plan
+        fetched = self.given.keys() - plan.on_this_machine().keys()  # the others have been checked with the plan
+        for name in fetched:
             check_with_tokenizer(plan, name, self.given[name])
-        check_vocabularies(plan.stages, plan.recipe, self.given)
+        if fetched:
+            check_vocabularies(plan.stages, plan.recipe, self.given)
         self.model = self.given.get(BASE)  # the newest policy
         self.made = dict(self.given)
         self.left: dict[str, Artefact] = {}

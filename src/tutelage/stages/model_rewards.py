@@ -238,9 +238,11 @@ def _refuse_nothing_to_compare(stage: Stage, where: str) -> None:
 
 
 def _refuse_lone_answers(stage: Stage, why: str) -> None:
-    """Raises ConfigError where a prompt has one answer."""
+    """Raises ConfigError where a prompt has one answer. To compare, it has one of each contestant at least."""
+    if isinstance(stage, CompareStage):
+        return
     for key in ("completions_per_prompt", "answers", "samples"):
-        if not isinstance(stage, CompareStage) and getattr(stage, key, 2) < 2:
+        if getattr(stage, key, 2) < 2:
             raise ConfigError(f"{why}; set {stage.name}.{key} to 2 or more")
 
 
